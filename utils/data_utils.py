@@ -1,0 +1,233 @@
+"""데이터를 찾고, 내려받고, 내용을 확인하고, 나누는 공통 도구입니다.
+
+데이터는 항상 같은 순서로 찾습니다: 1) 이미 있는 원본 2) 내려받은 원본 3) pip 패키지에 든 실제 데이터
+4) 코드로 그린 표본. 어떤 데이터를 어떻게 읽는지는 `utils/datasets/`의 파일이 정합니다.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+
+TIMEOUT_SECONDS = 5
+
+
+# ---------------------------------------------------------------------------------------------
+# 데이터와 그 출처
+# ---------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Provenance:
+    """어떤 데이터를 썼는지의 기록입니다. `source`는 original, package, sample 가운데 하나입니다."""
+
+    name: str
+    source: str
+    detail: str
+    sha256: str
+    num_train: int
+    num_val: int
+    num_test: int
+
+    def __str__(self) -> str:
+        kinds = {"original": "원본", "package": "패키지에 든 실제 데이터", "sample": "코드로 그린 표본"}
+        counts = f"학습 {self.num_train:,} / 검증 {self.num_val:,} / 테스트 {self.num_test:,}"
+        return f"{self.name} [{kinds[self.source]}: {self.detail}] {counts}"
+
+
+class ImageArrays(NamedTuple):
+    """uint8 이미지 (N, H, W) 또는 (N, H, W, 3)와 uint8 레이블 (N,)입니다."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+
+class Found(NamedTuple):
+    """찾은 데이터와 그 출처입니다."""
+
+    source: str
+    detail: str
+    arrays: ImageArrays
+
+
+class ImageDataset:
+    """메모리에 올린 이미지 분류 데이터입니다.
+
+    `x_train`, `x_val`은 uint8 텐서 (N, H, W)이고 `y_train`, `y_val`은 int64 텐서 (N,)입니다.
+    테스트 데이터는 `take_test()`로 한 번만 꺼낼 수 있습니다.
+    """
+
+    def __init__(self, name: str, found: Found, class_names: Sequence[str], num_val: int) -> None:
+        x_train, y_train, x_test, y_test = found.arrays
+        train, val = stratified_split(y_train, num_val)
+        self.class_names = tuple(class_names)
+        self.x_train, self.y_train = _tensors(x_train[train], y_train[train])
+        self.x_val, self.y_val = _tensors(x_train[val], y_train[val])
+        self._test: tuple[Tensor, Tensor] | None = _tensors(x_test, y_test)
+        sizes = (len(train), len(val), len(y_test))
+        digest = content_sha256(*found.arrays)
+        self.provenance = Provenance(name, found.source, found.detail, digest, *sizes)
+
+    def take_test(self) -> tuple[Tensor, Tensor]:
+        """테스트 이미지와 레이블을 한 번만 내줍니다.
+
+        왜: 테스트 점수를 보고 모델을 고르면 그 점수는 더 이상 처음 보는 데이터의 점수가 아닙니다.
+
+        Raises:
+            RuntimeError: 두 번째로 부를 때.
+        """
+        if self._test is None:
+            raise RuntimeError("테스트 데이터는 한 번만 쓸 수 있습니다. 선택은 검증 데이터로 하세요.")
+        test, self._test = self._test, None
+        return test
+
+
+def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y.astype(np.int64))
+
+
+def stratified_split(labels: np.ndarray, num_held_out: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """클래스 비율을 지키며 `num_held_out`개를 떼어 냅니다. 시드가 같으면 늘 같은 나눔입니다.
+
+    Returns:
+        남은 것의 번호와 떼어 낸 것의 번호. 둘 다 오름차순입니다.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels))
+    rank = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = (np.arange(len(members)) + rng.random()) / len(members)  # 클래스 안의 순위
+    by_rank = np.argsort(rank, kind="stable")
+    return np.sort(by_rank[num_held_out:]), np.sort(by_rank[:num_held_out])
+
+
+def content_sha256(*arrays: np.ndarray) -> str:
+    """배열들의 바이트를 차례로 이어 붙인 sha256입니다. 파일 형식과 이름이 달라도 내용이 같으면 같습니다."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------
+# 네 단계로 찾기
+# ---------------------------------------------------------------------------------------------
+class DownloadError(Exception):
+    """어느 곳에서도 내려받지 못했을 때 납니다."""
+
+
+def search(
+    source: str,
+    offline: bool,
+    local: Callable[[], Found | None],
+    download: Callable[[], Found],
+    teaching: Callable[[], Found],
+) -> Found:
+    """원본(있는 것, 내려받은 것), 교육용 데이터의 순서로 찾습니다.
+
+    Args:
+        source: `auto`, `original`, `sample`.
+        offline: True이면 네트워크를 쓰지 않습니다. `auto`는 곧바로 교육용 데이터를 씁니다.
+        local: 1단계. 원본이 없으면 None을 돌려주고, 있는데 손상되었으면 UserError를 냅니다.
+        download: 2단계. 실패하면 DownloadError를 냅니다.
+        teaching: 3, 4단계. 네트워크 없이 늘 성공합니다.
+
+    Raises:
+        UserError: `original`인데 구하지 못했거나, 원본이 손상되었을 때.
+    """
+    wants_original = source == "original" or (source == "auto" and not offline)
+    found = local() if wants_original else None
+    if found is None and wants_original and not offline:
+        try:
+            found = download()
+        except DownloadError as error:
+            print(f"  원본을 내려받지 못했습니다({error}).")
+    if found is None and source == "original":
+        raise UserError(
+            "원본 데이터가 없습니다. 네트워크를 확인하거나 --data-dir로 원본이 있는 폴더를 주세요. "
+            "네트워크 없이 하려면 --data sample을 주세요."
+        )
+    return found or teaching()
+
+
+def download_file(urls: Sequence[str], path: Path, md5: str) -> None:
+    """여러 곳을 차례로 시도해 내려받고 md5를 확인합니다. 반쯤 받은 파일은 남기지 않습니다.
+
+    Raises:
+        DownloadError: 모든 곳에서 실패했을 때.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    reasons = []
+    for url in urls:
+        try:
+            _download(url, part)
+            if hashlib.md5(part.read_bytes()).hexdigest() != md5:
+                raise DownloadError("내용이 다름")
+            os.replace(part, path)
+            return
+        except (urllib.error.URLError, TimeoutError, ConnectionError, DownloadError) as error:
+            reasons.append(f"{url.split('/')[2]}: {getattr(error, 'reason', error)}")
+        finally:
+            part.unlink(missing_ok=True)
+    raise DownloadError("; ".join(reasons))
+
+
+def _download(url: str, part: Path) -> None:
+    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response, open(part, "wb") as file:
+        expected = int(response.headers.get("Content-Length") or 0)
+        while block := response.read(1 << 16):
+            file.write(block)
+        if expected and file.tell() != expected:
+            raise DownloadError("도중에 끊김")
+
+
+# ---------------------------------------------------------------------------------------------
+# 파일 형식
+# ---------------------------------------------------------------------------------------------
+def read_idx(path: Path) -> np.ndarray:
+    """MNIST의 IDX 파일을 uint8 배열로 읽습니다. 이름이 .gz로 끝나면 압축을 풉니다.
+
+    형식: 0, 0, 자료형(8 = uint8), 차원 수, 차원마다 4바이트 크기(빅 엔디언), 값.
+
+    Raises:
+        UserError: 손상되었거나 크기가 맞지 않을 때.
+    """
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        if raw[:3] != b"\x00\x00\x08":
+            raise ValueError("IDX 형식이 아닙니다")
+        start = 4 + 4 * raw[3]
+        shape = np.frombuffer(raw[4:start], ">u4").astype(int)
+        return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
+    except (ValueError, IndexError, EOFError, gzip.BadGzipFile) as error:
+        raise UserError(f"{path} 파일이 손상되었습니다. 지우고 다시 실행하세요.") from error
+
+
+def read_npz(path: Path) -> ImageArrays:
+    """Keras와 같은 이름(`x_train` 등)의 배열 네 개를 담은 .npz를 읽습니다.
+
+    Raises:
+        UserError: 손상되었거나 필요한 배열이 없을 때.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return ImageArrays(*(archive[name].astype(np.uint8) for name in ImageArrays._fields))
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        names = ", ".join(ImageArrays._fields)
+        raise UserError(f"{path}에서 {names}을(를) 읽지 못했습니다. 지우고 다시 실행하세요.") from error

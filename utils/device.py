@@ -1,0 +1,108 @@
+"""연산 장치를 고르고, 혼합 정밀도와 난수를 준비합니다."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+
+from utils.errors import UserError
+
+DEVICE_NAMES = ("auto", "cuda", "mps", "cpu")
+
+
+def available_devices() -> list[str]:
+    """쓸 수 있는 장치 이름을 빠른 것부터 돌려줍니다."""
+    devices = []
+    if torch.cuda.is_available():
+        devices.append("cuda")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return [*devices, "cpu"]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto`이면 CUDA, MPS, CPU 순서로 고르고, 아니면 그 장치가 있는지 확인합니다.
+
+    Raises:
+        UserError: 이름을 아는 장치이지만 이 컴퓨터에서 쓸 수 없을 때.
+    """
+    devices = available_devices()
+    if name == "auto":
+        return torch.device(devices[0])
+    if name not in devices:
+        raise UserError(
+            f"이 컴퓨터에서는 {name} 장치를 쓸 수 없습니다. "
+            f"--device {devices[0]} 또는 --device auto로 실행하세요."
+        )
+    return torch.device(name)
+
+
+def supports_bfloat16(device: torch.device) -> bool:
+    """bfloat16 행렬곱을 하드웨어가 직접 계산하면 True를 돌려줍니다.
+
+    왜: CPU에 전용 명령이 없으면 bfloat16은 흉내만 내므로 float32보다 느립니다.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    """순전파를 `dtype`으로 계산하는 문맥입니다. float32이면 아무 일도 하지 않습니다."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def seed_everything(seed: int) -> None:
+    """Python, NumPy, torch(CPU와 장치)의 난수를 모두 같은 씨앗에서 시작합니다."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def synchronize(device: torch.device) -> None:
+    """장치가 맡은 계산을 마칠 때까지 기다립니다. 시간을 재기 전에 부릅니다."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def median_seconds(function: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+    """한 번 예열한 뒤 `repeats`번 실행한 시간의 중앙값(초)을 돌려줍니다."""
+    function()
+    seconds = []
+    for _ in range(repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        function()
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def device_name(device: torch.device) -> str:
+    """장치를 사람이 읽는 말로 적습니다. 예: `CPU 2코어`, `NVIDIA H200`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "Apple GPU(MPS)" if device.type == "mps" else f"CPU {os.cpu_count()}코어"
+
+
+def peak_memory_mb() -> float | None:
+    """이 프로세스가 가장 많이 쓴 메모리(MB)입니다. Windows에서는 알 수 없어 None입니다."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)

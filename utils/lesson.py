@@ -1,0 +1,526 @@
+"""강의 하나를 프로그램으로 실행하는 데 필요한 것: 명령행, 절 목록, 실행 기록(`Run`), 오류 처리.
+
+강의 파일은 `Config`와 절 함수만 적습니다. 어떤 옵션이 있는지, 무엇을 확인했고 무엇을 주장했는지는
+여기에서 한 가지 방식으로 다루므로 여덟 강의가 같은 말로 움직입니다.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import functools
+import json
+import math
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils import device as devices
+from utils.errors import UserError, explain_os_error
+from utils.files import write_atomically
+from utils.model_utils import Checkpoint
+
+DATA_SOURCES = ("auto", "original", "sample")
+_active_run: Run | None = None  # 중단되었을 때 무엇이 저장되어 있는지 run_main이 알기 위한 것
+
+
+class CheckFailed(AssertionError):
+    """직접 만든 것과 표준 구현이 다를 때 납니다."""
+
+
+# ---------------------------------------------------------------------------------------------
+# 하이퍼파라미터와 명령행
+# ---------------------------------------------------------------------------------------------
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: Iterable[str] = (),
+) -> Any:
+    """`Config`의 한 칸입니다. 기본값, 한국어 설명, 허용 범위가 그대로 명령행 옵션이 됩니다.
+
+    Args:
+        low: 이 값 이상이어야 합니다.
+        above: 이 값보다 커야 합니다.
+        below: 이 값보다 작아야 합니다.
+        choices: 이 가운데 하나여야 합니다.
+    """
+    limits = {"low": low, "above": above, "below": below, "choices": tuple(choices)}
+    metadata = {"help": help, "limits": limits, "changes_training": True}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def option(default: Any, help: str, *, metavar: str = "FILE") -> Any:
+    """`Config`의 한 칸이지만 학습 결과를 바꾸지 않는 것(예: 예측할 파일)입니다."""
+    metadata = {"help": help, "limits": {}, "changes_training": False, "metavar": metavar}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _parse_value(text: str, kind: type, limits: dict[str, Any]) -> Any:
+    """글자로 받은 값을 `kind`로 바꾸고 범위를 확인합니다."""
+    choices = limits.get("choices")
+    if choices:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{', '.join(choices)} 가운데 하나를 주세요")
+        return text
+    if kind not in (int, float):
+        return kind(text)
+    word = "정수" if kind is int else "수"
+    try:
+        value = kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word}를 주세요") from None
+    rules = [
+        (math.isfinite(value), f"유한한 {word}"),
+        (limits.get("low") is None or value >= limits["low"], f"{limits.get('low')} 이상의 {word}"),
+        (limits.get("above") is None or value > limits["above"], f"{limits.get('above')}보다 큰 {word}"),
+        (limits.get("below") is None or value < limits["below"], f"{limits.get('below')}보다 작은 {word}"),
+    ]
+    for holds, meaning in rules:
+        if not holds:
+            raise argparse.ArgumentTypeError(f"{meaning}를 주세요")
+    return value
+
+
+class _KoreanFormatter(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=100)
+
+    def add_usage(self, usage, actions, groups, prefix=None) -> None:
+        super().add_usage(usage, actions, groups, "사용법: ")
+
+
+class _KoreanParser(argparse.ArgumentParser):
+    """오류를 한국어 한 문장으로 알리고 종료 상태 2로 끝내는 argparse입니다."""
+
+    def parse(self, argv: list[str] | None) -> argparse.Namespace:
+        try:
+            args, unknown = self.parse_known_args(argv)
+        except argparse.ArgumentError as error:
+            self._stop(error)
+        if unknown:
+            known = [name for action in self._actions for name in action.option_strings]
+            near = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
+            hint = f" 혹시 {near[0]} 입니까?" if near else ""
+            self.error(f"알 수 없는 옵션 {unknown[0]} 입니다.{hint}")
+        return args
+
+    def _stop(self, error: argparse.ArgumentError) -> NoReturn:
+        reason = error.message if _has_hangul(error.message) else "값을 하나 주세요"
+        self.error(f"{error.argument_name}: {reason}.")
+
+    def error(self, message: str) -> NoReturn:
+        print(f"오류: {message} 모든 옵션은 --help로 볼 수 있습니다.", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _has_hangul(text: str) -> bool:
+    return any("가" <= letter <= "힣" for letter in text)
+
+
+def _common_flags(parser: argparse.ArgumentParser) -> None:
+    def flag(name: str, help: str, **kwargs: Any) -> None:
+        group.add_argument(name, help=help, **kwargs)
+
+    def choice(names: tuple[str, ...]) -> dict[str, Any]:
+        parse = functools.partial(_parse_value, kind=str, limits={"choices": names})
+        return {"type": parse, "metavar": "{" + ",".join(names) + "}", "default": "auto"}
+
+    seed_type = functools.partial(_parse_value, kind=int, limits={"low": 0, "below": 2**32})
+    data_dir = os.environ.get("DL_TUTORIAL_DATA", "data")
+    group = parser.add_argument_group("공통 옵션")
+    group.add_argument("-h", "--help", action="help", help="이 도움말을 보여 주고 끝냅니다")
+    flag("--quick", "작은 설정으로 전체를 빠르게 확인합니다 (네트워크 없음)", action="store_true")
+    flag("--device", "연산 장치 (기본 auto: CUDA, MPS, CPU 순서)", **choice(devices.DEVICE_NAMES))
+    flag("--data", "데이터 출처 (기본 auto: 원본이 없으면 교육용)", **choice(DATA_SOURCES))
+    flag("--data-dir", f"데이터 폴더 (기본 {data_dir})", type=Path, default=data_dir, metavar="DIR")
+    flag("--output-dir", "결과 폴더 (기본 outputs)", type=Path, default="outputs", metavar="DIR")
+    flag("--seed", "난수 씨앗 (기본 0)", type=seed_type, default=0, metavar="N")
+    flag("--resume", "저장된 체크포인트에서 학습을 이어 갑니다", action="store_true")
+    flag("--no-amp", "bfloat16을 쓰지 않고 float32로 계산합니다", action="store_true")
+    flag("--show", "그림을 저장하면서 창으로도 엽니다", action="store_true")
+    flag("--list", "절 목록을 보여 주고 끝냅니다", action="store_true")
+    flag("--only", "이 절만 실행합니다 (예: 1.1,1.3)", metavar="절[,절]", default="")
+    flag("--debug", "오류가 나면 자세한 추적을 보여 줍니다", action="store_true")
+
+
+def _config_flags(parser: argparse.ArgumentParser, config: Any, quick: Any) -> None:
+    group = parser.add_argument_group("이 강의의 옵션")
+    for field in dataclasses.fields(config):
+        default, quick_default = getattr(config, field.name), getattr(quick, field.name)
+        kind = str if default is None else type(default)
+        limits = field.metadata["limits"]
+        shown = ""
+        if default is not None:
+            shown = f" (기본 {default}" + (f", --quick {quick_default})" if quick_default != default else ")")
+        if limits.get("choices"):
+            metavar = "{" + ",".join(limits["choices"]) + "}"
+        else:
+            metavar = field.metadata.get("metavar", "N" if kind is int else "X")
+        group.add_argument(
+            "--" + field.name.replace("_", "-"),
+            type=functools.partial(_parse_value, kind=kind, limits=limits),
+            default=None,
+            metavar=metavar,
+            help=field.metadata["help"] + shown,
+        )
+
+
+# ---------------------------------------------------------------------------------------------
+# 강의와 절
+# ---------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class Section:
+    number: str
+    title: str
+    needs: tuple[str, ...]
+
+
+class Lesson:
+    """강의 하나: 제목, 설정, 절 목록.
+
+    Args:
+        file: 강의 파일(`__file__`). 파일 이름이 결과 폴더의 이름이 됩니다.
+        header: 강의의 머리말(`__doc__`).
+        config: 전체 실행의 설정.
+        quick: `--quick`의 설정.
+    """
+
+    def __init__(self, file: str, header: str, config: Any, quick: Any) -> None:
+        self.name = Path(file).stem
+        self.title = header.strip().splitlines()[0].lstrip("# ")
+        self.config, self.quick = config, quick
+        self.sections: dict[str, Section] = {}
+
+    def section(self, number: str, title: str, needs: tuple[str, ...] = ()) -> Callable:
+        """절 함수에 붙이는 표시입니다. 제목을 출력하고, 난수를 다시 맞추고, 시간을 잽니다.
+
+        왜: 절마다 난수를 다시 맞추므로 `--only`로 한 절만 실행해도 수치가 같습니다.
+        """
+
+        def decorate(function: Callable) -> Callable:
+            self.sections[number] = Section(number, title, needs)
+
+            @functools.wraps(function)
+            def wrapper(run: Run, *args: Any, **kwargs: Any) -> Any:
+                if number not in run.selected:
+                    return None
+                print(f"\n== {number} {title} ==", flush=True)
+                devices.seed_everything(run.seed)
+                start = time.perf_counter()
+                result = function(run, *args, **kwargs)
+                run.seconds[number] = round(time.perf_counter() - start, 2)
+                return result
+
+            return wrapper
+
+        return decorate
+
+    def start(self, argv: list[str] | None = None) -> Run:
+        """명령행을 읽어 `Run`을 만듭니다. `--help`와 `--list`는 여기에서 끝납니다."""
+        parser = _KoreanParser(
+            prog=f"python {self.name}.py",
+            description=self.title,
+            formatter_class=_KoreanFormatter,
+            add_help=False,
+            allow_abbrev=False,
+            exit_on_error=False,
+        )
+        _common_flags(parser)
+        _config_flags(parser, self.config, self.quick)
+        args = parser.parse(argv)
+        if args.list:
+            print(self.title)
+            for section in self.sections.values():
+                print(f"  {section.number}  {section.title}")
+            raise SystemExit(0)
+        names = [field.name for field in dataclasses.fields(self.config)]
+        given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+        config = dataclasses.replace(self.quick if args.quick else self.config, **given)
+        return Run(self, args, config, self._select(parser, args.only))
+
+    def _select(self, parser: _KoreanParser, only: str) -> set[str]:
+        """`--only`로 고른 절과 그 절이 필요로 하는 절의 번호를 돌려줍니다."""
+        if not only:
+            return set(self.sections)
+        waiting, selected = [number.strip() for number in only.split(",")], set()
+        while waiting:
+            number = waiting.pop()
+            if number not in self.sections:
+                parser.error(f"--only: {number or '빈 번호'} 절은 없습니다. 절 목록은 --list로 봅니다.")
+            selected.add(number)
+            waiting += [n for n in self.sections[number].needs if n not in selected]
+        return selected
+
+
+# ---------------------------------------------------------------------------------------------
+# 실행 기록
+# ---------------------------------------------------------------------------------------------
+class Run:
+    """한 번의 실행입니다. 확인, 판정, 기준선, 결과, 그림을 출력하면서 기록합니다.
+
+    강의가 쓰는 값: `config`, `seed`, `quick`, `resume`, `device`, `dtype`(학습에 쓰는 자료형),
+    `folder`(결과 폴더).
+    """
+
+    def __init__(self, lesson: Lesson, args: argparse.Namespace, config: Any, selected: set[str]) -> None:
+        global _active_run
+        self.lesson, self.config, self.selected = lesson, config, selected
+        self.quick, self.seed, self.resume, self.show = args.quick, args.seed, args.resume, args.show
+        self.device = devices.pick_device(args.device)
+        amp = not args.no_amp and devices.supports_bfloat16(self.device)
+        self.dtype = torch.bfloat16 if amp else torch.float32
+        self.folder = _make_folder(args.output_dir / lesson.name)
+        self.complete = selected == set(lesson.sections)
+        self.seconds: dict[str, float] = {}
+        self.checkpoint_path: Path | None = None
+        self.metrics: dict[str, Any] = {"checks": [], "claims": [], "floors": {}, "results": {}}
+        self.metrics |= {"figures": [], "data": None}
+        self._request = {"source": args.data, "folder": args.data_dir, "offline": args.quick}
+        self._datasets: dict[Callable, Any] = {}
+        self._start = time.perf_counter()
+        _active_run = self
+        devices.seed_everything(self.seed)
+        self._print_opening()
+
+    def _print_opening(self) -> None:
+        print(self.lesson.title)
+        dtype = str(self.dtype).removeprefix("torch.")
+        print(f"장치 {devices.device_name(self.device)}, 학습 자료형 {dtype}, 시드 {self.seed}, "
+              f"torch {torch.__version__}, 결과 폴더 {self.folder}")
+        if self.quick:
+            print("빠른 확인(--quick)입니다. 아래 수치는 동작을 확인하는 값이며 성적이 아닙니다.")
+
+    # -- 데이터 --------------------------------------------------------------------------------
+    def data(self, load: Callable) -> Any:
+        """데이터를 처음 필요할 때 한 번 읽고, 무엇을 읽었는지 출력하고 기록합니다."""
+        if load not in self._datasets:
+            dataset = load(**self._request)
+            self.metrics["data"] = dataclasses.asdict(dataset.provenance)
+            print(f"  [데이터] {dataset.provenance}")
+            self._datasets[load] = dataset
+        return self._datasets[load]
+
+    # -- 확인과 판정 -----------------------------------------------------------------------------
+    def check(self, name: str, ours: Any, reference: Any, atol: float = 1e-6) -> None:
+        """직접 만든 값과 표준 구현의 값이 같은지 봅니다.
+
+        Raises:
+            CheckFailed: 모양이 다르거나 가장 큰 오차가 `atol`을 넘거나 NaN이 있을 때.
+        """
+        error = largest_error(ours, reference)
+        passed = error <= atol
+        self.metrics["checks"].append(
+            {"name": name, "max_error": error, "atol": atol, "passed": passed}
+        )
+        print(f"  [확인] {name}: 최대 오차 {error:.1e} (허용 {atol:.0e})")
+        if not passed:
+            raise CheckFailed(f"{name}: 최대 오차 {error:.3e}가 허용 범위 {atol:.0e}를 넘었습니다")
+
+    def check_with_gradient(
+        self, name: str, ours: Callable, reference: Callable, *inputs: Tensor, atol: float = 1e-9
+    ) -> None:
+        """두 함수의 순전파와, 실수 입력마다의 기울기를 지금 장치에서 비교합니다.
+
+        왜: 출력의 합을 미분하면 모든 칸의 기울기가 1이라 틀린 역전파도 맞아 보일 수 있습니다. 그래서
+        무작위 가중치를 곱한 뒤 미분합니다. MPS에는 float64가 없어 float32와 느슨한 `atol`을 씁니다.
+        """
+        exact = self.device.type != "mps"
+        dtype, atol = (torch.float64, atol) if exact else (torch.float32, max(atol, 1e-4))
+        results = []
+        for function in (ours, reference):
+            copies = [x.detach().clone().to(self.device) for x in inputs]
+            copies = [x.to(dtype).requires_grad_() if x.is_floating_point() else x for x in copies]
+            output = function(*copies)
+            weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
+            (output * weights.to(output)).sum().backward()
+            results.append((output, [x.grad for x in copies if x.requires_grad]))
+        (our_output, our_gradients), (reference_output, reference_gradients) = results
+        self.check(f"{name}, 순전파", our_output, reference_output, atol)
+        for index, (ours_i, reference_i) in enumerate(zip(our_gradients, reference_gradients, strict=True)):
+            which = f" {index + 1}" if len(our_gradients) > 1 else ""
+            self.check(f"{name}, 기울기{which}", ours_i, reference_i, atol)
+
+    def claim(self, text: str, *, measured: str | float, holds: bool) -> None:
+        """주장, 측정값, 판정을 출력하고 기록합니다. 판정이 '아니오'여도 숨기지 않습니다."""
+        holds = bool(holds)
+        self.metrics["claims"].append({"claim": text, "measured": measured, "holds": holds})
+        print(f"  [판정] {text}\n         측정: {measured} -> {'예' if holds else '아니오'}")
+
+    # -- 기준선과 결과 ---------------------------------------------------------------------------
+    def floor(self, name: str, value: float, unit: str = "%") -> None:
+        """결과보다 먼저 보여 주는 기준선입니다. `unit`이 `%`이면 0~1의 비율을 받습니다."""
+        self.metrics["floors"][name] = float(value)
+        print(f"  [기준선] {name}: {_format(value, unit)}")
+
+    def result(
+        self, name: str, value: float, *, beats: str, unit: str = "%", lower_is_better: bool = False
+    ) -> None:
+        """기준선 `beats`와 견준 결과입니다. 기준선을 먼저 출력하지 않았으면 KeyError가 납니다."""
+        floor = self.metrics["floors"][beats]
+        beaten = bool(value < floor if lower_is_better else value > floor)
+        self.metrics["results"][name] = {
+            "value": float(value), "unit": unit, "floor": beats, "beats_floor": beaten
+        }
+        verdict = "넘었습니다" if beaten else "넘지 못했습니다"
+        print(f"  [결과] {name}: {_format(value, unit)} "
+              f"(기준선 '{beats}' {_format(floor, unit)}: {verdict})")
+
+    # -- 그림과 파일 ---------------------------------------------------------------------------
+    def figure(self, figure: Any, name: str) -> None:
+        """그림을 PNG로 저장하고 닫습니다. 글꼴에 없는 글자가 있으면 오류를 냅니다."""
+        import matplotlib.pyplot as plt
+
+        path = self.folder / f"{name}.png"
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Glyph .* missing from")
+            figure.savefig(path, dpi=110)
+        self.metrics["figures"].append(path.name)
+        print(f"  [그림] {path}")
+        if self.show:
+            plt.show()
+        plt.close(figure)
+
+    def checkpoint(self, model: Any, optimizer: Any, scheduler: Any) -> Checkpoint:
+        """이 실행의 설정, 시드, 데이터를 함께 기록하는 체크포인트를 만듭니다."""
+        fields = dataclasses.fields(self.config)
+        names = [field.name for field in fields if field.metadata["changes_training"]]
+        identity = {name: getattr(self.config, name) for name in names}
+        identity |= {"lesson": self.lesson.name, "seed": self.seed, "dtype": str(self.dtype)}
+        identity |= {"data": self.metrics["data"]["sha256"] if self.metrics["data"] else None}
+        self.checkpoint_path = self.path("checkpoint.pt")
+        return Checkpoint(self.checkpoint_path, identity, model, optimizer, scheduler)
+
+    def path(self, name: str) -> Path:
+        """결과 폴더 안의 파일입니다. `--quick`은 전체 실행의 모델을 덮어쓰지 않도록 이름을 바꿉니다."""
+        path = self.folder / name
+        return path.with_stem(path.stem + "-quick") if self.quick else path
+
+    def finish(self) -> dict[str, Any]:
+        """실행을 요약해 출력하고 `metrics.json`에 씁니다. 같은 사전을 돌려줍니다."""
+        claims = self.metrics["claims"]
+        seconds = time.perf_counter() - self._start
+        self.metrics = {
+            "lesson": self.lesson.name,
+            "quick": self.quick,
+            "device": self.device.type,
+            "device_name": devices.device_name(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "seed": self.seed,
+            "versions": {
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+                "numpy": np.__version__,
+            },
+            "seconds": round(seconds, 2),
+            "section_seconds": self.seconds,
+            "peak_memory_mb": devices.peak_memory_mb(),
+            "config": dataclasses.asdict(self.config),
+        } | self.metrics
+        print(f"\n확인 {len(self.metrics['checks'])}개 통과, 주장 {len(claims)}개 중 "
+              f"{sum(claim['holds'] for claim in claims)}개 성립, 그림 "
+              f"{len(self.metrics['figures'])}장, {seconds:.1f}초")
+        if self.complete:
+            text = json.dumps(self.metrics, ensure_ascii=False, indent=2, allow_nan=False)
+            write_atomically(self.folder / "metrics.json", text.encode("utf-8"))
+            print(f"기록: {self.folder / 'metrics.json'}")
+        else:
+            print("일부 절만 실행했으므로 metrics.json은 쓰지 않았습니다.")
+        return self.metrics
+
+
+def largest_error(ours: Any, reference: Any) -> float:
+    """두 값의 차이 가운데 가장 큰 절댓값입니다. NaN이나 다른 모양은 무한대로 봅니다."""
+    ours, reference = _as_float64(ours), _as_float64(reference)
+    if ours.shape != reference.shape or ours.numel() == 0:
+        return math.inf
+    error = (ours - reference).abs().max().item()
+    return math.inf if math.isnan(error) else error
+
+
+def _as_float64(value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().to(torch.float64)
+    return torch.as_tensor(np.asarray(value, dtype=np.float64))
+
+
+def _format(value: float, unit: str) -> str:
+    return f"{100 * value:.2f} %" if unit == "%" else f"{value:.4g}{' ' + unit if unit else ''}"
+
+
+def _make_folder(folder: Path) -> Path:
+    """폴더를 만들고 정말 쓸 수 있는지 파일을 하나 써 봅니다."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"결과 폴더 {folder}에 쓸 수 없습니다({explain_os_error(error)}). "
+            "--output-dir로 다른 폴더를 고르세요."
+        ) from error
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------
+# 실행과 오류
+# ---------------------------------------------------------------------------------------------
+def run_main(main: Callable[[], Any]) -> NoReturn:
+    """`main`을 실행하고 약속한 종료 상태로 끝냅니다: 0 완료, 1 오류, 2 잘못된 옵션, 130 중단."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace", line_buffering=True)
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    try:
+        main()
+        status = 0
+    except KeyboardInterrupt:
+        print(_interrupted(), file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # 출력을 `| head`로 받던 쪽이 먼저 끝난 경우
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except (UserError, CheckFailed, OSError, MemoryError, torch.OutOfMemoryError) as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        print(f"\n오류: {_explain(error)}", file=sys.stderr)
+        status = 1
+    sys.exit(status)
+
+
+def _explain(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, CheckFailed):
+        return f"확인에 실패했습니다. {error}. --device cpu로 실행해 장치의 문제인지 보세요."
+    if isinstance(error, OSError):
+        return f"{explain_os_error(error)}. 공간과 권한을 확인하거나 --output-dir로 다른 폴더를 고르세요."
+    return "메모리가 모자랍니다. --batch-size를 절반으로 줄여 다시 실행하세요."
+
+
+def _interrupted() -> str:
+    arguments = [sys.argv[0], *(a for a in sys.argv[1:] if a != "--resume"), "--resume"]
+    join = subprocess.list2cmdline if os.name == "nt" else shlex.join
+    saved = _active_run.checkpoint_path if _active_run else None
+    if saved and saved.exists():
+        state = f"끝낸 에폭까지 {saved}에 저장해 두었습니다."
+    else:
+        state = "아직 학습을 시작하지 않아 저장한 것이 없습니다."
+    return f"\n중단했습니다. {state}\n이어서 실행: python {join(arguments)}"

@@ -1,0 +1,132 @@
+"""모델을 세고, 저장하고, 이어서 학습하게 합니다."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.errors import UserError
+from utils.files import write_atomically
+
+
+def count_parameters(model: nn.Module) -> int:
+    """학습되는 매개변수의 수를 셉니다."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """학습을 마친 모델의 가중치만 저장합니다. 예측에는 이것으로 충분합니다."""
+    _write(path, model.state_dict())
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """`save_weights`로 저장한 가중치를 `model`에 넣습니다.
+
+    Raises:
+        UserError: 파일이 없거나 손상되었거나 다른 모델의 것일 때.
+    """
+    if not path.exists():
+        raise UserError(f"학습한 모델 {path}이(가) 없습니다. 먼저 강의를 끝까지 한 번 실행하세요.")
+    state = _read(path)
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}은(는) 이 모델의 가중치가 아닙니다. 강의를 다시 실행하세요.") from error
+
+
+class Checkpoint:
+    """학습을 정확히 이어 가는 데 필요한 것을 모두 담은 파일입니다.
+
+    담는 것: 모델, 옵티마이저, 학습률 일정, 난수 상태(Python, NumPy, torch CPU와 장치), 에폭마다의
+    기록(`history`), 그리고 다른 설정의 체크포인트를 거르기 위한 `identity`.
+
+    Args:
+        path: 파일 경로.
+        identity: 설정, 시드, 데이터를 나타내는 사전. 하나라도 다르면 이어 가지 않습니다.
+    """
+
+    def __init__(self, path: Path, identity: dict, model: nn.Module, optimizer: Any, scheduler: Any) -> None:
+        self.path, self.identity = path, identity
+        self.parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+
+    def save(self, history: list[dict[str, float]]) -> None:
+        """지금 상태를 저장합니다. 저장하다 끊겨도 앞선 체크포인트가 남습니다."""
+        state: dict[str, Any] = {name: part.state_dict() for name, part in self.parts.items()}
+        _write(self.path, state | {"history": history, "identity": self.identity, "rng": _rng_state()})
+
+    def restore(self) -> list[dict[str, float]]:
+        """저장된 상태를 되돌리고 `history`를 돌려줍니다. 파일이 없으면 빈 목록입니다.
+
+        Raises:
+            UserError: 파일이 손상되었거나 다른 설정으로 만든 것일 때.
+        """
+        if not self.path.exists():
+            print(f"  {self.path}이(가) 없어 처음부터 학습합니다.")
+            return []
+        state = _read(self.path)
+        self._refuse_other_identity(state.get("identity"))
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        _set_rng_state(state["rng"])
+        print(f"  {self.path}에서 {len(state['history'])} 에폭까지 마친 학습을 이어 갑니다.")
+        return state["history"]
+
+    def _refuse_other_identity(self, saved: dict | None) -> None:
+        if not isinstance(saved, dict):
+            raise UserError(f"{self.path}은(는) 체크포인트가 아닙니다. 지우고 --resume 없이 실행하세요.")
+        names = [n for n in {**self.identity, **saved} if self.identity.get(n) != saved.get(n)]
+        if names:
+            pairs = ", ".join(f"{n} {saved.get(n)} -> {self.identity.get(n)}" for n in names)
+            raise UserError(
+                f"{self.path}은(는) 다른 설정으로 학습한 체크포인트입니다({pairs}). "
+                "그때와 같은 옵션을 주거나, --resume 없이 처음부터 실행하세요."
+            )
+
+
+def _write(path: Path, state: dict) -> None:
+    # 왜: torch.save가 디스크에 바로 쓰면 공간이 모자랄 때 원인을 알 수 없는 오류가 납니다.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _read(path: Path) -> dict:
+    """주의: `weights_only=True`라야 파일에 숨은 코드가 실행되지 않습니다."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load는 검사합(CRC)을 보지 않음
+        if damaged:
+            raise zipfile.BadZipFile(damaged)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{path} 파일이 손상되었습니다. 지우고 --resume 없이 다시 실행하세요.") from error
+
+
+def _rng_state() -> dict[str, Any]:
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+    }
+
+
+def _set_rng_state(state: dict[str, Any]) -> None:
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["mps"] is not None and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])

@@ -1,0 +1,113 @@
+"""그림의 한글 글꼴과, 강의가 함께 쓰는 그림들."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import font_manager
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from utils.errors import UserError
+
+KOREAN_FONTS = (
+    "Pretendard",
+    "Noto Sans KR",
+    "Noto Sans CJK KR",
+    "Apple SD Gothic Neo",
+    "Malgun Gothic",
+    "NanumGothic",
+)
+
+
+@functools.cache
+def korean_font() -> str:
+    """쓸 수 있는 첫 한글 글꼴의 이름을 돌려줍니다.
+
+    `koreanize-matplotlib`은 글꼴 파일(나눔고딕)만 빌립니다. import하면 없어진 distutils를 찾다가 멈춥니다.
+
+    Raises:
+        UserError: 한글 글꼴이 하나도 없을 때.
+    """
+    spec = importlib.util.find_spec("koreanize_matplotlib")
+    for folder in spec.submodule_search_locations if spec else []:
+        for file in Path(folder).rglob("NanumGothic*.ttf"):
+            font_manager.fontManager.addfont(file)
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    for name in KOREAN_FONTS:
+        if name in installed:
+            return name
+    raise UserError("한글 글꼴이 없습니다. pip install koreanize-matplotlib을 실행하세요.")
+
+
+def new_figure(rows: int = 1, columns: int = 1, width: float = 5.0, height: float = 3.6) -> tuple[Figure, Any]:
+    """한글 글꼴을 쓰는 빈 그림입니다. `width`와 `height`는 칸 하나의 크기(인치)입니다."""
+    matplotlib.rcParams["font.family"] = [korean_font(), "DejaVu Sans"]
+    matplotlib.rcParams["axes.unicode_minus"] = False  # 나눔고딕에는 U+2212 빼기 기호가 없음
+    size = (width * columns, height * rows)
+    return plt.subplots(rows, columns, figsize=size, layout="constrained")
+
+
+def log_axis(axes: Axes, which: str = "y") -> None:
+    """축을 로그로 바꿉니다. 지수의 빼기 기호(U+2212)는 DejaVu Sans로 그립니다."""
+    axes.set(**{f"{which}scale": "log"})
+    axes.tick_params(axis=which, which="both", labelfontfamily="DejaVu Sans")
+
+
+def learning_curves(history: Sequence[dict[str, float]]) -> Figure:
+    """에폭마다의 손실과 정확도를 학습과 검증으로 나누어 그립니다.
+
+    Args:
+        history: `train_loss`, `val_loss`, `train_accuracy`, `val_accuracy`를 담은 사전의 목록.
+    """
+    figure, axes = new_figure(1, 2)
+    epochs = range(1, len(history) + 1)
+    for ax, name, label in zip(axes, ("loss", "accuracy"), ("손실", "정확도"), strict=True):
+        ax.plot(epochs, [h[f"train_{name}"] for h in history], "o-", label="학습")
+        ax.plot(epochs, [h[f"val_{name}"] for h in history], "s--", label="검증")
+        ax.set(xlabel="에폭", ylabel=label, title=f"{label} 곡선")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend()
+    return figure
+
+
+def image_grid(images: np.ndarray, titles: Sequence[str], columns: int, title: str) -> Figure:
+    """이미지 (N, H, W) 또는 (N, H, W, 3)를 제목과 함께 격자로 그립니다."""
+    rows = -(-len(images) // columns)
+    figure, axes = new_figure(rows, columns, width=1.35, height=1.6)
+    for ax in np.ravel(axes):
+        ax.axis("off")
+    for ax, image, text in zip(np.ravel(axes), images, titles, strict=False):
+        ax.imshow(image, cmap="gray")
+        ax.set_title(text, fontsize=9)
+    figure.suptitle(title)
+    return figure
+
+
+def confusion_matrix_figure(matrix: np.ndarray, names: Sequence[str]) -> Figure:
+    """혼동 행렬 (정답 행, 예측 열)을 그립니다. 색은 틀린 칸에만 입힙니다.
+
+    왜: 맞은 칸까지 색을 입히면 대각선만 진하고 어디서 틀리는지는 보이지 않습니다.
+    """
+    size = max(4.6, 0.5 * len(names) + 1.2)
+    figure, ax = new_figure(width=size, height=size)
+    errors = matrix.copy()
+    np.fill_diagonal(errors, 0)
+    ax.imshow(errors, cmap="Reds", vmax=max(1, errors.max()))
+    for row, column in np.ndindex(*matrix.shape):
+        if matrix[row, column]:
+            dark = errors[row, column] > 0.6 * max(1, errors.max())
+            color = "white" if dark else "black"
+            ax.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8, color=color)
+    ticks = range(len(names))
+    ax.set_xticks(ticks, names, rotation=45 if max(map(len, names)) > 2 else 0)
+    ax.set_yticks(ticks, names)
+    ax.set(xlabel="예측", ylabel="정답", title="혼동 행렬")
+    return figure

@@ -1,7 +1,7 @@
 """데이터를 찾고, 내려받고, 내용을 확인하고, 나누는 공통 도구입니다.
 
-데이터는 항상 같은 순서로 찾습니다: 1) 이미 있는 원본 2) 내려받은 원본 3) pip 패키지에 든 실제 데이터
-4) 코드로 그린 표본. 어떤 데이터를 어떻게 읽는지는 `utils/datasets/`의 파일이 정합니다.
+데이터는 항상 같은 순서로 찾습니다: 1) 이미 있는 원본 2) 내려받은 원본 3) pip 패키지에 든 실제
+데이터 4) 코드로 그린 표본. 어떤 데이터를 어떻게 읽는지는 `utils/datasets/`의 파일이 정합니다.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ class Provenance:
     num_test: int
 
     def __str__(self) -> str:
-        kinds = {"original": "원본", "package": "패키지에 든 실제 데이터", "sample": "코드로 그린 표본"}
+        kinds = {
+            "original": "원본",
+            "package": "패키지에 든 실제 데이터",
+            "sample": "코드로 그린 표본",
+        }
         counts = f"학습 {self.num_train:,} / 검증 {self.num_val:,} / 테스트 {self.num_test:,}"
         return f"{self.name} [{kinds[self.source]}: {self.detail}] {counts}"
 
@@ -91,7 +95,9 @@ class ImageDataset:
             RuntimeError: 두 번째로 부를 때.
         """
         if self._test is None:
-            raise RuntimeError("테스트 데이터는 한 번만 쓸 수 있습니다. 선택은 검증 데이터로 하세요.")
+            raise RuntimeError(
+                "테스트 데이터는 한 번만 쓸 수 있습니다. 선택은 검증 데이터로 하세요."
+            )
         test, self._test = self._test, None
         return test
 
@@ -100,7 +106,9 @@ def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y.astype(np.int64))
 
 
-def stratified_split(labels: np.ndarray, num_held_out: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(
+    labels: np.ndarray, num_held_out: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """클래스 비율을 지키며 `num_held_out`개를 떼어 냅니다. 시드가 같으면 늘 같은 나눔입니다.
 
     Returns:
@@ -117,7 +125,7 @@ def stratified_split(labels: np.ndarray, num_held_out: int, seed: int = 0) -> tu
 
 
 def content_sha256(*arrays: np.ndarray) -> str:
-    """배열들의 바이트를 차례로 이어 붙인 sha256입니다. 파일 형식과 이름이 달라도 내용이 같으면 같습니다."""
+    """배열들의 바이트를 이어 붙인 sha256입니다. 파일 형식이 달라도 내용이 같으면 같습니다."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array))
@@ -230,4 +238,6 @@ def read_npz(path: Path) -> ImageArrays:
             return ImageArrays(*(archive[name].astype(np.uint8) for name in ImageArrays._fields))
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         names = ", ".join(ImageArrays._fields)
-        raise UserError(f"{path}에서 {names}을(를) 읽지 못했습니다. 지우고 다시 실행하세요.") from error
+        raise UserError(
+            f"{path}에서 {names}을(를) 읽지 못했습니다. 지우고 다시 실행하세요."
+        ) from error

@@ -20,11 +20,11 @@ import subprocess
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import matplotlib
 import numpy as np
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from utils import device as devices
 from utils.errors import UserError, explain_os_error
 from utils.files import write_atomically
 from utils.model_utils import Checkpoint
+from utils.visualization import save_figure
 
 DATA_SOURCES = ("auto", "original", "sample")
 _active_run: Run | None = None  # 중단되었을 때 무엇이 저장되어 있는지 run_main이 알기 위한 것
@@ -90,8 +91,14 @@ def _parse_value(text: str, kind: type, limits: dict[str, Any]) -> Any:
     rules = [
         (math.isfinite(value), f"유한한 {word}"),
         (limits.get("low") is None or value >= limits["low"], f"{limits.get('low')} 이상의 {word}"),
-        (limits.get("above") is None or value > limits["above"], f"{limits.get('above')}보다 큰 {word}"),
-        (limits.get("below") is None or value < limits["below"], f"{limits.get('below')}보다 작은 {word}"),
+        (
+            limits.get("above") is None or value > limits["above"],
+            f"{limits.get('above')}보다 큰 {word}",
+        ),
+        (
+            limits.get("below") is None or value < limits["below"],
+            f"{limits.get('below')}보다 작은 {word}",
+        ),
     ]
     for holds, meaning in rules:
         if not holds:
@@ -169,7 +176,9 @@ def _config_flags(parser: argparse.ArgumentParser, config: Any, quick: Any) -> N
         limits = field.metadata["limits"]
         shown = ""
         if default is not None:
-            shown = f" (기본 {default}" + (f", --quick {quick_default})" if quick_default != default else ")")
+            shown = f" (기본 {default}" + (
+                f", --quick {quick_default})" if quick_default != default else ")"
+            )
         if limits.get("choices"):
             metavar = "{" + ",".join(limits["choices"]) + "}"
         else:
@@ -188,6 +197,8 @@ def _config_flags(parser: argparse.ArgumentParser, config: Any, quick: Any) -> N
 # ---------------------------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class Section:
+    """강의의 한 절입니다. `needs`는 이 절보다 먼저 실행해야 하는 절의 번호입니다."""
+
     number: str
     title: str
     needs: tuple[str, ...]
@@ -264,7 +275,9 @@ class Lesson:
         while waiting:
             number = waiting.pop()
             if number not in self.sections:
-                parser.error(f"--only: {number or '빈 번호'} 절은 없습니다. 절 목록은 --list로 봅니다.")
+                parser.error(
+                    f"--only: {number or '빈 번호'} 절은 없습니다. 절 목록은 --list로 봅니다."
+                )
             selected.add(number)
             waiting += [n for n in self.sections[number].needs if n not in selected]
         return selected
@@ -280,10 +293,17 @@ class Run:
     `folder`(결과 폴더).
     """
 
-    def __init__(self, lesson: Lesson, args: argparse.Namespace, config: Any, selected: set[str]) -> None:
+    def __init__(
+        self, lesson: Lesson, args: argparse.Namespace, config: Any, selected: set[str]
+    ) -> None:
         global _active_run
         self.lesson, self.config, self.selected = lesson, config, selected
-        self.quick, self.seed, self.resume, self.show = args.quick, args.seed, args.resume, args.show
+        self.quick, self.seed, self.resume, self.show = (
+            args.quick,
+            args.seed,
+            args.resume,
+            args.show,
+        )
         self.device = devices.pick_device(args.device)
         amp = not args.no_amp and devices.supports_bfloat16(self.device)
         self.dtype = torch.bfloat16 if amp else torch.float32
@@ -297,14 +317,18 @@ class Run:
         self._datasets: dict[Callable, Any] = {}
         self._start = time.perf_counter()
         _active_run = self
+        if not self.show:
+            matplotlib.use("Agg")  # 왜: 화면이 없는 서버와 CI에서도 그림을 저장함
         devices.seed_everything(self.seed)
         self._print_opening()
 
     def _print_opening(self) -> None:
         print(self.lesson.title)
         dtype = str(self.dtype).removeprefix("torch.")
-        print(f"장치 {devices.device_name(self.device)}, 학습 자료형 {dtype}, 시드 {self.seed}, "
-              f"torch {torch.__version__}, 결과 폴더 {self.folder}")
+        print(
+            f"장치 {devices.device_name(self.device)}, 학습 자료형 {dtype}, 시드 {self.seed}, "
+            f"torch {torch.__version__}, 결과 폴더 {self.folder}"
+        )
         if self.quick:
             print("빠른 확인(--quick)입니다. 아래 수치는 동작을 확인하는 값이며 성적이 아닙니다.")
 
@@ -339,8 +363,9 @@ class Run:
     ) -> None:
         """두 함수의 순전파와, 실수 입력마다의 기울기를 지금 장치에서 비교합니다.
 
-        왜: 출력의 합을 미분하면 모든 칸의 기울기가 1이라 틀린 역전파도 맞아 보일 수 있습니다. 그래서
-        무작위 가중치를 곱한 뒤 미분합니다. MPS에는 float64가 없어 float32와 느슨한 `atol`을 씁니다.
+        왜: 출력의 합을 미분하면 모든 칸의 기울기가 1이라 틀린 역전파도 맞아 보일 수 있습니다.
+        그래서 무작위 가중치를 곱한 뒤 미분합니다. MPS에는 float64가 없어 float32와 느슨한
+        `atol`을 씁니다.
         """
         exact = self.device.type != "mps"
         dtype, atol = (torch.float64, atol) if exact else (torch.float32, max(atol, 1e-4))
@@ -354,7 +379,9 @@ class Run:
             results.append((output, [x.grad for x in copies if x.requires_grad]))
         (our_output, our_gradients), (reference_output, reference_gradients) = results
         self.check(f"{name}, 순전파", our_output, reference_output, atol)
-        for index, (ours_i, reference_i) in enumerate(zip(our_gradients, reference_gradients, strict=True)):
+        for index, (ours_i, reference_i) in enumerate(
+            zip(our_gradients, reference_gradients, strict=True)
+        ):
             which = f" {index + 1}" if len(our_gradients) > 1 else ""
             self.check(f"{name}, 기울기{which}", ours_i, reference_i, atol)
 
@@ -377,26 +404,24 @@ class Run:
         floor = self.metrics["floors"][beats]
         beaten = bool(value < floor if lower_is_better else value > floor)
         self.metrics["results"][name] = {
-            "value": float(value), "unit": unit, "floor": beats, "beats_floor": beaten
+            "value": float(value),
+            "unit": unit,
+            "floor": beats,
+            "beats_floor": beaten,
         }
         verdict = "넘었습니다" if beaten else "넘지 못했습니다"
-        print(f"  [결과] {name}: {_format(value, unit)} "
-              f"(기준선 '{beats}' {_format(floor, unit)}: {verdict})")
+        print(
+            f"  [결과] {name}: {_format(value, unit)} "
+            f"(기준선 '{beats}' {_format(floor, unit)}: {verdict})"
+        )
 
     # -- 그림과 파일 ---------------------------------------------------------------------------
     def figure(self, figure: Any, name: str) -> None:
         """그림을 PNG로 저장하고 닫습니다. 글꼴에 없는 글자가 있으면 오류를 냅니다."""
-        import matplotlib.pyplot as plt
-
         path = self.folder / f"{name}.png"
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Glyph .* missing from")
-            figure.savefig(path, dpi=110)
+        save_figure(figure, path, show=self.show)
         self.metrics["figures"].append(path.name)
         print(f"  [그림] {path}")
-        if self.show:
-            plt.show()
-        plt.close(figure)
 
     def checkpoint(self, model: Any, optimizer: Any, scheduler: Any) -> Checkpoint:
         """이 실행의 설정, 시드, 데이터를 함께 기록하는 체크포인트를 만듭니다."""
@@ -409,7 +434,10 @@ class Run:
         return Checkpoint(self.checkpoint_path, identity, model, optimizer, scheduler)
 
     def path(self, name: str) -> Path:
-        """결과 폴더 안의 파일입니다. `--quick`은 전체 실행의 모델을 덮어쓰지 않도록 이름을 바꿉니다."""
+        """결과 폴더 안의 파일입니다.
+
+        왜: `--quick`이 전체 실행의 모델을 덮어쓰지 않도록 이름을 다르게 합니다.
+        """
         path = self.folder / name
         return path.with_stem(path.stem + "-quick") if self.quick else path
 
@@ -434,9 +462,11 @@ class Run:
             "peak_memory_mb": devices.peak_memory_mb(),
             "config": dataclasses.asdict(self.config),
         } | self.metrics
-        print(f"\n확인 {len(self.metrics['checks'])}개 통과, 주장 {len(claims)}개 중 "
-              f"{sum(claim['holds'] for claim in claims)}개 성립, 그림 "
-              f"{len(self.metrics['figures'])}장, {seconds:.1f}초")
+        print(
+            f"\n확인 {len(self.metrics['checks'])}개 통과, 주장 {len(claims)}개 중 "
+            f"{sum(claim['holds'] for claim in claims)}개 성립, 그림 "
+            f"{len(self.metrics['figures'])}장, {seconds:.1f}초"
+        )
         if self.complete:
             text = json.dumps(self.metrics, ensure_ascii=False, indent=2, allow_nan=False)
             write_atomically(self.folder / "metrics.json", text.encode("utf-8"))
@@ -511,7 +541,8 @@ def _explain(error: BaseException) -> str:
     if isinstance(error, CheckFailed):
         return f"확인에 실패했습니다. {error}. --device cpu로 실행해 장치의 문제인지 보세요."
     if isinstance(error, OSError):
-        return f"{explain_os_error(error)}. 공간과 권한을 확인하거나 --output-dir로 다른 폴더를 고르세요."
+        advice = "공간과 권한을 확인하거나 --output-dir로 다른 폴더를 고르세요."
+        return f"{explain_os_error(error)}. {advice}"
     return "메모리가 모자랍니다. --batch-size를 절반으로 줄여 다시 실행하세요."
 
 

@@ -39,7 +39,9 @@ def load_weights(path: Path, model: nn.Module) -> None:
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}은(는) 이 모델의 가중치가 아닙니다. 강의를 다시 실행하세요.") from error
+        raise UserError(
+            f"{path}은(는) 이 모델의 가중치가 아닙니다. 강의를 다시 실행하세요."
+        ) from error
 
 
 class Checkpoint:
@@ -53,14 +55,18 @@ class Checkpoint:
         identity: 설정, 시드, 데이터를 나타내는 사전. 하나라도 다르면 이어 가지 않습니다.
     """
 
-    def __init__(self, path: Path, identity: dict, model: nn.Module, optimizer: Any, scheduler: Any) -> None:
+    def __init__(
+        self, path: Path, identity: dict, model: nn.Module, optimizer: Any, scheduler: Any
+    ) -> None:
         self.path, self.identity = path, identity
         self.parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
 
     def save(self, history: list[dict[str, float]]) -> None:
         """지금 상태를 저장합니다. 저장하다 끊겨도 앞선 체크포인트가 남습니다."""
         state: dict[str, Any] = {name: part.state_dict() for name, part in self.parts.items()}
-        _write(self.path, state | {"history": history, "identity": self.identity, "rng": _rng_state()})
+        _write(
+            self.path, state | {"history": history, "identity": self.identity, "rng": _rng_state()}
+        )
 
     def restore(self) -> list[dict[str, float]]:
         """저장된 상태를 되돌리고 `history`를 돌려줍니다. 파일이 없으면 빈 목록입니다.
@@ -81,7 +87,9 @@ class Checkpoint:
 
     def _refuse_other_identity(self, saved: dict | None) -> None:
         if not isinstance(saved, dict):
-            raise UserError(f"{self.path}은(는) 체크포인트가 아닙니다. 지우고 --resume 없이 실행하세요.")
+            raise UserError(
+                f"{self.path}은(는) 체크포인트가 아닙니다. 지우고 --resume 없이 실행하세요."
+            )
         names = [n for n in {**self.identity, **saved} if self.identity.get(n) != saved.get(n)]
         if names:
             pairs = ", ".join(f"{n} {saved.get(n)} -> {self.identity.get(n)}" for n in names)
@@ -100,14 +108,23 @@ def _write(path: Path, state: dict) -> None:
 
 def _read(path: Path) -> dict:
     """주의: `weights_only=True`라야 파일에 숨은 코드가 실행되지 않습니다."""
+    content = io.BytesIO(path.read_bytes())
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load는 검사합(CRC)을 보지 않음
+        damaged = zipfile.ZipFile(content).testzip()  # torch.load는 검사합(CRC)을 보지 않음
         if damaged:
             raise zipfile.BadZipFile(damaged)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} 파일이 손상되었습니다. 지우고 --resume 없이 다시 실행하세요.") from error
+        content.seek(0)
+        return torch.load(content, map_location="cpu", weights_only=True)
+    except (
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+    ) as error:
+        raise UserError(
+            f"{path} 파일이 손상되었습니다. 지우고 --resume 없이 다시 실행하세요."
+        ) from error
 
 
 def _rng_state() -> dict[str, Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,8 @@ KOREAN_FONTS = (
 def korean_font() -> str:
     """쓸 수 있는 첫 한글 글꼴의 이름을 돌려줍니다.
 
-    `koreanize-matplotlib`은 글꼴 파일(나눔고딕)만 빌립니다. import하면 없어진 distutils를 찾다가 멈춥니다.
+    `koreanize-matplotlib`에서는 글꼴 파일(나눔고딕)만 빌립니다. import하면 없어진 distutils를
+    찾다가 멈춥니다.
 
     Raises:
         UserError: 한글 글꼴이 하나도 없을 때.
@@ -47,12 +51,51 @@ def korean_font() -> str:
     raise UserError("한글 글꼴이 없습니다. pip install koreanize-matplotlib을 실행하세요.")
 
 
-def new_figure(rows: int = 1, columns: int = 1, width: float = 5.0, height: float = 3.6) -> tuple[Figure, Any]:
+def new_figure(
+    rows: int = 1, columns: int = 1, width: float = 5.0, height: float = 3.6
+) -> tuple[Figure, Any]:
     """한글 글꼴을 쓰는 빈 그림입니다. `width`와 `height`는 칸 하나의 크기(인치)입니다."""
     matplotlib.rcParams["font.family"] = [korean_font(), "DejaVu Sans"]
     matplotlib.rcParams["axes.unicode_minus"] = False  # 나눔고딕에는 U+2212 빼기 기호가 없음
     size = (width * columns, height * rows)
     return plt.subplots(rows, columns, figsize=size, layout="constrained")
+
+
+class MissingGlyph(UserWarning):
+    """글꼴에 없는 글자가 네모로 그려질 때 납니다."""
+
+
+@contextmanager
+def refuse_missing_glyphs() -> Iterator[None]:
+    """글꼴에 없는 글자를 오류로 바꿉니다.
+
+    왜: 글자는 경고로, 로그 축의 지수는 로그 기록으로만 알려 주므로 둘 다 보아야 합니다.
+    """
+
+    def refuse(record: logging.LogRecord) -> bool:
+        if "does not have a glyph" in record.msg:
+            raise MissingGlyph(record.getMessage())
+        return True
+
+    logger = logging.getLogger("matplotlib.mathtext")
+    logger.addFilter(refuse)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Glyph .* missing from")
+            yield
+    finally:
+        logger.removeFilter(refuse)
+
+
+def save_figure(figure: Figure, path: Path, show: bool = False) -> None:
+    """그림을 PNG로 저장하고 닫습니다. `show`이면 닫기 전에 창으로 엽니다."""
+    try:
+        with refuse_missing_glyphs():
+            figure.savefig(path, dpi=110)
+        if show:
+            plt.show()
+    finally:
+        plt.close(figure)
 
 
 def log_axis(axes: Axes, which: str = "y") -> None:
@@ -105,7 +148,9 @@ def confusion_matrix_figure(matrix: np.ndarray, names: Sequence[str]) -> Figure:
         if matrix[row, column]:
             dark = errors[row, column] > 0.6 * max(1, errors.max())
             color = "white" if dark else "black"
-            ax.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8, color=color)
+            ax.text(
+                column, row, matrix[row, column], ha="center", va="center", fontsize=8, color=color
+            )
     ticks = range(len(names))
     ax.set_xticks(ticks, names, rotation=45 if max(map(len, names)) > 2 else 0)
     ax.set_yticks(ticks, names)

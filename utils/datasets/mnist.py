@@ -1,7 +1,7 @@
 """손글씨 숫자: MNIST 원본, 없으면 scikit-learn에 든 숫자 1,797장.
 
-MNIST는 LeCun, Cortes, Burges가 NIST의 손글씨에서 만든 28x28 회색조 이미지 70,000장입니다. scikit-learn의
-digits는 UCI 저장소의 손글씨 숫자 8x8이며 실제로 사람이 쓴 글씨입니다.
+MNIST는 LeCun, Cortes, Burges가 NIST의 손글씨에서 만든 28x28 회색조 이미지 70,000장입니다.
+scikit-learn의 digits는 UCI 저장소의 손글씨 숫자 8x8이며 실제로 사람이 쓴 글씨입니다.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def _checked(path: Path, arrays: ImageArrays) -> Found:
     """왜: 이름만 같고 내용이 다른 파일로 학습하면 아무 오류 없이 엉뚱한 결과가 나옵니다."""
     digest = content_sha256(*arrays)
     if digest == FASHION_MNIST_SHA256:
-        raise UserError(f"{path}의 내용은 MNIST가 아니라 Fashion-MNIST입니다. 옮기고 다시 실행하세요.")
+        raise UserError(
+            f"{path}의 내용은 MNIST가 아니라 Fashion-MNIST입니다. 옮기고 다시 실행하세요."
+        )
     if digest != SHA256:
         raise UserError(f"{path}의 내용이 MNIST 원본과 다릅니다. 지우고 다시 실행하세요.")
     return Found("original", str(path), arrays)

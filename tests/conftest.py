@@ -1,0 +1,84 @@
+"""모든 시험이 함께 쓰는 것: 강의 목록, 강의 불러오기, 강의 실행하기, 네트워크 막기."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = sorted(path.stem for path in ROOT.glob("0[1-9]_*.py"))
+NO_NETWORK = Path(__file__).parent / "no_network"
+sys.path.insert(0, str(NO_NETWORK))
+import sitecustomize  # noqa: E402, F401  # 왜: 이 프로세스의 네트워크도 막음
+
+
+def load_lesson(name: str) -> ModuleType:
+    """강의 파일을 모듈로 불러옵니다. 한 번 불러온 것은 다시 씁니다."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / f"{name}.py"), *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(NO_NETWORK), "PYTHONIOENCODING": "utf-8"}
+
+
+@dataclass
+class Finished:
+    """끝난 실행의 종료 상태, 출력, 시간, 기록입니다."""
+
+    status: int
+    stdout: str
+    stderr: str
+    seconds: float
+    folder: Path
+
+    @property
+    def metrics(self) -> dict:
+        return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def run_lesson(name: str, *arguments: str, output: Path, cwd: Path | None = None) -> Finished:
+    """강의를 따로 띄운 프로세스에서 네트워크 없이 실행합니다."""
+    start = time.perf_counter()
+    done = subprocess.run(
+        command(name, *arguments, "--output-dir", output),
+        env=environment(),
+        cwd=cwd or output,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=600,
+    )
+    seconds = time.perf_counter() - start
+    return Finished(done.returncode, done.stdout, done.stderr, seconds, output / name)
+
+
+@pytest.fixture(scope="session")
+def quick_runs(tmp_path_factory):
+    """강의마다 `--quick`을 한 번만 실행하고 결과를 나눠 씁니다."""
+    finished: dict[str, Finished] = {}
+
+    def get(name: str) -> Finished:
+        if name not in finished:
+            output = tmp_path_factory.mktemp(name)
+            finished[name] = run_lesson(name, "--quick", output=output)
+        return finished[name]
+
+    return get

@@ -1,0 +1,254 @@
+"""데이터 찾기의 약속: 순서, 내용 확인, 원자적인 내려받기, 테스트는 한 번."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils import data_utils
+from utils.data_utils import (
+    DownloadError,
+    Found,
+    ImageArrays,
+    ImageDataset,
+    content_sha256,
+    download_file,
+    read_idx,
+    read_npz,
+    search,
+    stratified_split,
+)
+from utils.datasets import mnist
+from utils.errors import UserError
+
+
+def small_arrays(seed: int = 0) -> ImageArrays:
+    rng = np.random.default_rng(seed)
+    images = lambda n: rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)  # noqa: E731
+    labels = lambda n: (np.arange(n) % 10).astype(np.uint8)  # noqa: E731
+    return ImageArrays(images(40), labels(40), images(20), labels(20))
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sizes = np.array(array.shape, ">u4").tobytes()
+    path.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
+
+
+def write_raw(folder: Path, arrays: ImageArrays) -> Path:
+    raw = folder / "MNIST" / "raw"
+    for name, array in zip(mnist.MD5, arrays, strict=True):
+        write_idx(raw / name, array)
+    return raw
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """작은 배열을 MNIST 원본이라고 여기게 합니다."""
+    arrays = small_arrays()
+    monkeypatch.setattr(mnist, "SHA256", content_sha256(*arrays))
+    monkeypatch.setattr(mnist, "ImageDataset", lambda n, f, c, v: ImageDataset(n, f, c, 10))
+    return arrays
+
+
+@pytest.mark.parametrize(
+    ("source", "offline", "has_local", "network", "expected"),
+    [
+        ("auto", False, True, True, "local"),
+        ("auto", False, False, True, "downloaded"),
+        ("auto", False, False, False, "teaching"),
+        ("auto", True, True, True, "teaching"),
+        ("original", False, True, False, "local"),
+        ("original", False, False, True, "downloaded"),
+        ("original", True, True, True, "local"),
+        ("sample", False, True, True, "teaching"),
+        ("original", True, False, True, None),
+        ("original", False, False, False, None),
+    ],
+)
+def test_search_order(source, offline, has_local, network, expected):
+    def download():
+        if not network:
+            raise DownloadError("끊김")
+        return "downloaded"
+
+    arguments = (lambda: "local" if has_local else None, download, lambda: "teaching")
+    if expected is None:
+        with pytest.raises(UserError, match="--data-dir"):
+            search(source, offline, *arguments)
+    else:
+        assert search(source, offline, *arguments) == expected
+
+
+def test_torchvision_layout_gzip_and_keras_layout(known, tmp_path):
+    raw = write_raw(tmp_path / "a", known)
+    assert mnist.load("original", tmp_path / "a").provenance.source == "original"
+    for name in mnist.MD5:
+        (raw / f"{name}.gz").write_bytes(gzip.compress((raw / name).read_bytes()))
+        (raw / name).unlink()
+    assert mnist.load("original", tmp_path / "a", offline=True).x_train.shape == (30, 28, 28)
+    (tmp_path / "b").mkdir()
+    np.savez(tmp_path / "b" / "mnist.npz", **known._asdict())
+    assert mnist.load("auto", tmp_path / "b").provenance.sha256 == mnist.SHA256
+
+
+def test_truncated_file_is_refused_by_name(known, tmp_path):
+    raw = write_raw(tmp_path, known)
+    path = raw / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.*손상"):
+        mnist.load("auto", tmp_path)
+
+
+def test_fashion_mnist_under_the_name_of_mnist_is_refused(known, tmp_path, monkeypatch):
+    other = small_arrays(seed=1)
+    write_raw(tmp_path, other)
+    with pytest.raises(UserError, match="MNIST 원본과 다릅니다"):
+        mnist.load("auto", tmp_path)
+    monkeypatch.setattr(mnist, "FASHION_MNIST_SHA256", content_sha256(*other))
+    with pytest.raises(UserError, match="Fashion-MNIST"):
+        mnist.load("auto", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04broken", b"hello"])
+def test_broken_npz_is_refused(content, tmp_path):
+    (tmp_path / "mnist.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"mnist\.npz"):
+        mnist.load("auto", tmp_path)
+
+
+def test_npz_with_pickled_objects_is_refused(tmp_path):
+    arrays = {name: np.array([print], dtype=object) for name in ImageArrays._fields}
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    with pytest.raises(UserError):
+        read_npz(tmp_path / "mnist.npz")
+
+
+@given(st.binary(max_size=200))
+def test_read_idx_never_crashes(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("idx") / "file"
+    path.write_bytes(content)
+    try:
+        assert read_idx(path).dtype == np.uint8
+    except UserError as error:
+        assert "손상" in str(error)
+
+
+def test_digits_are_real_and_learnable_in_shape():
+    data = mnist.load("sample", Path("없는 폴더"))
+    provenance = data.provenance
+    assert provenance.source == "package"
+    assert (provenance.num_train, provenance.num_val, provenance.num_test) == (1257, 180, 360)
+    assert data.x_train.shape == (1257, 28, 28) and data.y_train.bincount().min() > 100
+    border = data.x_train[:, [0, 1, 26, 27]]
+    assert border.max() == 0 and data.x_train.max() > 200
+    assert provenance.sha256 == mnist.load("sample").provenance.sha256
+
+
+def test_test_set_is_handed_out_once():
+    data = ImageDataset("demo", Found("sample", "", small_arrays()), "0123456789", 10)
+    x, y = data.take_test()
+    assert len(x) == len(y) == 20
+    with pytest.raises(RuntimeError, match="한 번만"):
+        data.take_test()
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=20, max_size=200),
+    st.floats(0.1, 0.5),
+    st.integers(0, 9),
+)
+def test_stratified_split(labels, share, seed):
+    labels = np.array(labels)
+    num = int(share * len(labels))
+    kept, held = stratified_split(labels, num, seed)
+    assert len(held) == num and sorted([*kept, *held]) == list(range(len(labels)))
+    for label in np.unique(labels):
+        expected = num * (labels == label).mean()
+        assert abs((labels[held] == label).sum() - expected) < 3
+    again = stratified_split(labels, num, seed)
+    assert all(np.array_equal(a, b) for a, b in zip((kept, held), again, strict=True))
+
+
+# -- 내려받기: 이 컴퓨터 안에 띄운 서버로 시험합니다 ----------------
+CONTENT = b"digits" * 1000
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/stall":
+            time.sleep(3)
+            return
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        body = {"/html": b"<html>login</html>"}.get(self.path, CONTENT)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:100] if self.path == "/short" else body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.mark.parametrize("fault", ["/missing", "/html", "/short", "/stall"])
+def test_download_survives_a_broken_mirror(server, fault, tmp_path, monkeypatch):
+    monkeypatch.setattr(data_utils, "TIMEOUT_SECONDS", 0.5)
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    path = tmp_path / "new" / "file"
+    with pytest.raises(DownloadError, match=r"127\.0\.0\.1"):
+        download_file([server + fault], path, md5)
+    assert list(path.parent.iterdir()) == []
+    download_file([server + fault, server + "/good"], path, md5)
+    assert path.read_bytes() == CONTENT and list(path.parent.iterdir()) == [path]
+
+
+def test_nobody_listening_is_quick(tmp_path):
+    start = time.perf_counter()
+    with pytest.raises(DownloadError):
+        download_file(["http://127.0.0.1:9/file"], tmp_path / "file", "0" * 32)
+    assert time.perf_counter() - start < 5
+
+
+def test_mnist_is_assembled_from_downloads(server, known, tmp_path, monkeypatch):
+    files = {}
+    for name, array in zip(mnist.MD5, known, strict=True):
+        write_idx(tmp_path / name, array)
+        files[f"{name}.gz"] = gzip.compress((tmp_path / name).read_bytes())
+
+    def fake(url, part):
+        part.write_bytes(files[url.rsplit("/", 1)[1]])
+
+    monkeypatch.setattr(data_utils, "_download", fake)
+    md5s = {name: hashlib.md5(files[f"{name}.gz"]).hexdigest() for name in mnist.MD5}
+    monkeypatch.setattr(mnist, "MD5", md5s)
+    data = mnist.load("auto", tmp_path / "data")
+    assert data.provenance.source == "original" and data.provenance.num_train == 30
+    monkeypatch.setattr(data_utils, "_download", None)  # 두 번째는 내려받지 않음
+    assert mnist.load("auto", tmp_path / "data").provenance.source == "original"
+
+
+def test_real_mnist_when_present():
+    if not (ROOT / "data" / "MNIST" / "raw").exists():
+        pytest.skip("data/MNIST/raw가 없습니다")
+    provenance = mnist.load("original", ROOT / "data", offline=True).provenance
+    assert (provenance.num_train, provenance.num_val, provenance.num_test) == (55000, 5000, 10000)

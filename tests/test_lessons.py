@@ -1,0 +1,164 @@
+"""모든 강의가 지키는 약속입니다. 강의 파일이 생기면 저절로 시험합니다."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import LESSONS, ROOT, environment, load_lesson, run_lesson
+
+HEADER_FIELDS = "배우는 것,먼저 볼 것,데이터,실행,빠른 확인,기대 결과,확인한 환경".split(",")
+COMMON_FLAGS = (
+    "--help --quick --device --data --data-dir --output-dir --seed --resume --no-amp --list --only"
+).split()
+LOOP = ["1) 순전파", "2) 손실", "3) 기울기 비우기", "4) 역전파", "5) 매개변수 갱신"]
+# 강의마다 적어도 이만큼은 확인하고, 주장하고, 그려야 함
+MINIMUM = {
+    "01_pytorch_basics": {"checks": 15, "claims": 6, "figures": 5},
+}
+METRICS_KEYS = set(
+    "lesson quick device device_name dtype seed versions data seconds section_seconds "
+    "peak_memory_mb config checks claims floors results figures".split()
+)
+
+pytestmark = pytest.mark.parametrize("name", LESSONS)
+
+
+def source(name: str) -> str:
+    return (ROOT / f"{name}.py").read_text(encoding="utf-8")
+
+
+def test_import_is_silent_and_touches_nothing(name, tmp_path):
+    code = (
+        "import os, runpy, torch\n"
+        "def refuse(*a, **k): raise AssertionError('import 중에 장치를 보았습니다')\n"
+        "torch.cuda.is_available = torch.backends.mps.is_available = refuse\n"
+        f"runpy.run_path(r'{ROOT / name}.py', run_name='lesson')\n"
+        "assert os.listdir() == [], os.listdir()\n"
+    )
+    env = environment()
+    env["PYTHONPATH"] += os.pathsep + str(ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_header_has_every_field(name):
+    header = load_lesson(name).__doc__
+    assert [field for field in HEADER_FIELDS if f"| {field} |" not in header] == []
+    assert f"`python {name}.py --quick`" in header
+
+
+def test_source_follows_the_skeleton(name):
+    text = source(name)
+    assert [comment for comment in LOOP if f"# {comment}" not in text] == []
+    assert not re.search(r"^[ \t]+# %%", text, re.MULTILINE), "셀 표시는 줄 맨 앞에 있어야 함"
+    for ending in ("# ## 정리", "# ## 연습문제", "# ## 더 읽을거리", '# main(["--quick"])'):
+        assert ending in text
+    headings = re.findall(r"^# ## (\d+\.\d+) (.+)$", text, re.MULTILINE)
+    sections = [(s.number, s.title) for s in load_lesson(name).chapter.sections.values()]
+    assert headings == sections
+
+
+def test_help_is_complete_and_korean(name, capsys):
+    lesson = load_lesson(name)
+    with pytest.raises(SystemExit) as stop:
+        lesson.main(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    flags = ["--" + f.name.replace("_", "-") for f in dataclasses.fields(lesson.Config)]
+    assert [flag for flag in COMMON_FLAGS + flags if flag not in text] == []
+    assert not re.search(r"usage|options:|show this help|default", text)
+
+
+def test_list_prints_every_section(name, capsys):
+    lesson = load_lesson(name)
+    with pytest.raises(SystemExit) as stop:
+        lesson.main(["--list"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert all(f"{s.number}  {s.title}" in text for s in lesson.chapter.sections.values())
+
+
+@pytest.mark.slow
+def test_quick_run(name, quick_runs):
+    done = quick_runs(name)
+    assert done.status == 0, done.stderr
+    printed = re.findall(r"^== (\d+\.\d+) (.+) ==$", done.stdout, re.MULTILINE)
+    assert printed == re.findall(r"^# ## (\d+\.\d+) (.+)$", source(name), re.MULTILINE)
+    assert "성적이 아닙니다" in done.stdout and "[데이터]" in done.stdout
+    done.stdout.encode("cp949")  # Windows의 한국어 콘솔에 찍을 수 있음
+
+
+@pytest.mark.slow
+def test_quick_metrics(name, quick_runs):
+    done = quick_runs(name)
+    metrics = done.metrics
+    assert set(metrics) == METRICS_KEYS
+    assert metrics["lesson"] == name and metrics["quick"] is True and metrics["seed"] == 0
+    assert set(metrics["data"]) >= {"name", "source", "sha256", "num_train", "num_val", "num_test"}
+    assert metrics["data"]["source"] in ("package", "sample")
+    for check in metrics["checks"]:
+        assert set(check) == {"name", "max_error", "atol", "passed"}
+        assert check["passed"] is True and 0 <= check["max_error"] <= check["atol"]
+    for claim in metrics["claims"]:
+        assert set(claim) == {"claim", "measured", "holds"} and isinstance(claim["holds"], bool)
+    assert metrics["floors"] and metrics["results"]
+    for result in metrics["results"].values():
+        assert result["floor"] in metrics["floors"] and math.isfinite(result["value"])
+        assert result["beats_floor"] is True
+    for kind, least in MINIMUM[name].items():
+        assert len(metrics[kind]) >= least, kind
+    for figure in metrics["figures"]:
+        assert (done.folder / figure).stat().st_size > 5000
+    assert not list(done.folder.glob("*.part"))
+
+
+@pytest.mark.slow
+def test_floor_is_printed_before_the_result(name, quick_runs):
+    done = quick_runs(name)
+    for result in done.metrics["results"].values():
+        floor_at = done.stdout.index(f"[기준선] {result['floor']}")
+        assert floor_at < done.stdout.index(f"(기준선 '{result['floor']}'")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "--epoch 3",
+        "--epochs 0",
+        "--epochs two",
+        "--epochs 2.5",
+        "--epochs",
+        "--lr -1",
+        "--lr nan",
+        "--batch-size 0",
+        "--device tpu",
+        "--data internet",
+        "--seed -1",
+        "--seed 4294967296",
+        "--only 99.9",
+        "--only ,",
+        "--nonsense",
+        "extra",
+    ],
+)
+def test_wrong_arguments(name, wrong, capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        load_lesson(name).main([*wrong.split(), "--output-dir", str(tmp_path / "o")])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2
+    assert captured.out == "" and captured.err.startswith("오류: ")
+    assert captured.err.count("\n") == 1 and wrong.split()[0] in captured.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_wrong_flag_in_a_real_process(name, tmp_path):
+    done = run_lesson(name, "--quik", output=tmp_path)
+    assert done.status == 2 and "--quick" in done.stderr and "Traceback" not in done.stderr

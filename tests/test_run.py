@@ -1,0 +1,244 @@
+"""`Run`의 약속: 확인은 틀리면 멈추고, 판정은 숨기지 않고, 기준선 없는 결과는 없습니다."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils import lesson as lesson_module
+from utils.errors import UserError
+from utils.lesson import CheckFailed, Lesson, largest_error, option, run_main, setting
+from utils.visualization import new_figure
+
+
+@dataclass(frozen=True)
+class Config:
+    epochs: int = setting(3, "에폭", low=1)
+    lr: float = setting(0.1, "학습률", above=0)
+    kind: str = setting("a", "종류", choices=("a", "b"))
+    predict: str = option("", "파일")
+
+
+def make_lesson(tmp_path):
+    chapter = Lesson(str(tmp_path / "09_demo.py"), "\n# 9강. 시험용\n", Config(), Config(epochs=1))
+    calls = []
+
+    @chapter.section("9.1", "하나")
+    def one(run):
+        calls.append(("9.1", torch.rand(1).item()))
+        return "model"
+
+    @chapter.section("9.2", "둘", needs=("9.1",))
+    def two(run, model):
+        calls.append(("9.2", torch.rand(1).item()))
+
+    @chapter.section("9.3", "셋")
+    def three(run):
+        calls.append(("9.3", torch.rand(1).item()))
+
+    def main(argv):
+        run = chapter.start([*argv, "--output-dir", str(tmp_path / "out"), "--device", "cpu"])
+        two(run, one(run))
+        three(run)
+        return run.finish()
+
+    return chapter, calls, main
+
+
+@pytest.fixture
+def run(tmp_path):
+    chapter, _, _ = make_lesson(tmp_path)
+    return chapter.start(["--output-dir", str(tmp_path / "out"), "--device", "cpu"])
+
+
+def test_check_passes_and_is_recorded(run, capsys):
+    run.check("같음", torch.tensor([1.0, 2.0]), np.array([1.0, 2.0 + 1e-8]), atol=1e-6)
+    assert run.metrics["checks"][0]["passed"] and "[확인] 같음" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("ours", "reference"),
+    [
+        ([1.0, 2.0], [1.0, 2.1]),
+        ([1.0, float("nan")], [1.0, float("nan")]),
+        ([[1.0, 2.0]], [1.0, 2.0]),
+        ([1.0], [1.0, 1.0]),
+        ([], []),
+        ([float("inf")], [1.0]),
+    ],
+)
+def test_check_raises_when_different(run, ours, reference):
+    with pytest.raises(CheckFailed):
+        run.check("다름", torch.tensor(ours), torch.tensor(reference), atol=1e-3)
+    assert run.metrics["checks"][-1]["passed"] is False
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.floats(1e-3, 10))
+def test_largest_error_finds_one_wrong_entry(values, shift):
+    wrong = list(values)
+    wrong[len(wrong) // 2] += shift
+    assert largest_error(values, values) == 0
+    assert largest_error(values, wrong) == pytest.approx(shift, rel=1e-3)
+
+
+def test_gradient_check_catches_a_wrong_backward(run):
+    class WrongSquare(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x**2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient  # 2x를 빠뜨림
+
+    x = torch.randn(5)
+    run.check_with_gradient("제곱", lambda t: t * t, lambda t: t**2, x)
+    with pytest.raises(CheckFailed, match="기울기"):
+        run.check_with_gradient("틀린 제곱", WrongSquare.apply, lambda t: t**2, x)
+
+
+def test_gradient_check_sees_a_permuted_gradient(run):
+    """합만 미분하면 놓치는 오류: 기울기의 칸이 서로 바뀐 경우입니다."""
+
+    class Flipped(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient.flip(0)
+
+    with pytest.raises(CheckFailed):
+        run.check_with_gradient("뒤집힌 기울기", Flipped.apply, lambda t: t.clone(), torch.randn(5))
+
+
+def test_false_claim_is_printed_and_recorded(run, capsys):
+    run.claim("틀린 주장", measured="3 > 5", holds=np.bool_(False))
+    assert run.metrics["claims"] == [{"claim": "틀린 주장", "measured": "3 > 5", "holds": False}]
+    assert "아니오" in capsys.readouterr().out
+
+
+def test_result_needs_its_floor_first(run):
+    with pytest.raises(KeyError):
+        run.result("정확도", 0.9, beats="없는 기준선")
+    run.floor("다수", 0.5)
+    run.result("정확도", 0.4, beats="다수")
+    assert run.metrics["results"]["정확도"]["beats_floor"] is False
+    run.floor("오차", 2.0, unit="원")
+    run.result("모델의 오차", 1.0, beats="오차", unit="원", lower_is_better=True)
+    assert run.metrics["results"]["모델의 오차"]["beats_floor"] is True
+
+
+def test_figure_with_a_missing_glyph_is_refused(run):
+    figure, ax = new_figure()
+    ax.set_title("숫자와 \U00013000")  # 어느 글꼴에도 없는 이집트 상형 문자
+    with pytest.raises(UserWarning, match="Glyph"):
+        run.figure(figure, "broken")
+    figure, ax = new_figure()
+    ax.set_title("한글 제목")
+    run.figure(figure, "fine")
+    assert (run.folder / "fine.png").exists() and run.metrics["figures"] == ["fine.png"]
+
+
+def test_finish_writes_the_same_metrics(tmp_path):
+    _, _, main = make_lesson(tmp_path)
+    metrics = main(["--lr", "0.5"])
+    text = (tmp_path / "out" / "09_demo" / "metrics.json").read_text(encoding="utf-8")
+    assert json.loads(text) == metrics
+    assert metrics["config"] == {"epochs": 3, "lr": 0.5, "kind": "a", "predict": ""}
+    assert set(metrics["section_seconds"]) == {"9.1", "9.2", "9.3"}
+
+
+def test_only_runs_what_it_needs_with_the_same_numbers(tmp_path, capsys):
+    _, everything, main = make_lesson(tmp_path)
+    main([])
+    folder = tmp_path / "out" / "09_demo"
+    before = (folder / "metrics.json").read_bytes()
+    _, only, main = make_lesson(tmp_path)
+    main(["--only", "9.2"])
+    assert only == everything[:2]
+    assert (folder / "metrics.json").read_bytes() == before, "일부 실행이 기록을 덮어씀"
+    _, only, main = make_lesson(tmp_path)
+    main(["--only", "9.3"])
+    assert only == everything[2:]
+
+
+def test_quick_and_flags_make_the_config(tmp_path):
+    chapter, _, _ = make_lesson(tmp_path)
+    start = lambda *argv: chapter.start([*argv, "--output-dir", str(tmp_path)]).config  # noqa: E731
+    assert start() == Config()
+    assert start("--quick") == Config(epochs=1)
+    assert start("--quick", "--epochs", "7", "--kind", "b") == replace(Config(), epochs=7, kind="b")
+
+
+def test_quick_does_not_touch_the_full_model(tmp_path):
+    chapter, _, _ = make_lesson(tmp_path)
+    full = chapter.start(["--output-dir", str(tmp_path)])
+    quick = chapter.start(["--output-dir", str(tmp_path), "--quick"])
+    assert full.path("model.pt") != quick.path("model.pt")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (None, 0, ""),
+        (UserError("이렇게 하세요."), 1, "오류: 이렇게 하세요."),
+        (CheckFailed("다름"), 1, "확인에 실패했습니다"),
+        (OSError(28, "No space left on device", "x.pt"), 1, "디스크에 남은 공간이 없습니다"),
+        (PermissionError(13, "Permission denied", "x.pt"), 1, "권한이 없습니다"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 1, "--batch-size"),
+        (KeyboardInterrupt(), 130, "--resume"),
+    ],
+)
+def test_exit_status(error, status, words, capsys, monkeypatch):
+    def main():
+        if error:
+            raise error
+
+    monkeypatch.setattr("sys.argv", ["09_demo.py", "--lr", "0.1"])
+    monkeypatch.setattr(lesson_module, "_active_run", None)
+    with pytest.raises(SystemExit) as stop:
+        run_main(main)
+    captured = capsys.readouterr()
+    assert stop.value.code == status and words in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_debug_shows_the_traceback(capsys, monkeypatch):
+    def main():
+        raise UserError("고치세요.")
+
+    monkeypatch.setattr("sys.argv", ["09_demo.py", "--debug"])
+    with pytest.raises(SystemExit):
+        run_main(main)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_bug_is_not_hidden():
+    def main():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_main(main)
+
+
+def test_missing_device_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    chapter, _, _ = make_lesson(tmp_path)
+    with pytest.raises(UserError, match="--device"):
+        chapter.start(["--device", "cuda", "--output-dir", str(tmp_path)])
+
+
+def test_unwritable_output_says_what_to_do(tmp_path):
+    chapter, _, _ = make_lesson(tmp_path)
+    (tmp_path / "file").write_text("폴더가 아님")
+    with pytest.raises(UserError, match="--output-dir"):
+        chapter.start(["--output-dir", str(tmp_path / "file")])

@@ -1,0 +1,76 @@
+"""그림의 약속: 한글과 빼기 기호가 선형 축과 로그 축에서 모두 보입니다."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import matplotlib
+import numpy as np
+import pytest
+
+from utils import visualization
+from utils.errors import UserError
+from utils.visualization import (
+    confusion_matrix_figure,
+    image_grid,
+    korean_font,
+    learning_curves,
+    log_axis,
+    new_figure,
+    refuse_missing_glyphs,
+)
+
+matplotlib.use("Agg")
+
+
+def draw(figure):
+    with refuse_missing_glyphs():
+        figure.canvas.draw()
+    matplotlib.pyplot.close(figure)
+
+
+def test_hangul_and_minus_on_linear_and_log_axes():
+    for scale in ("linear", "log"):
+        figure, ax = new_figure()
+        ax.plot([1e-9, 1e-3, 1], [1e-9, 1e-3, 1])
+        ax.set(xlabel="에폭", ylabel="손실(로그)", title="가나다 힣 ㄱㄴ 123 -1")
+        if scale == "log":
+            log_axis(ax, "x")
+            log_axis(ax, "y")
+        else:
+            ax.set_xlim(-1, 1)
+        draw(figure)
+
+
+def test_log_axis_fix_is_needed():
+    """고치지 않은 로그 축에서는 정말로 글자가 빠지는지 봅니다(나눔고딕에만 해당)."""
+    if korean_font() != "NanumGothic":
+        pytest.skip("나눔고딕이 아닌 글꼴을 씁니다")
+    figure, ax = new_figure()
+    ax.plot([1, 2], [1e-9, 1])
+    ax.set_yscale("log")
+    with pytest.raises(UserWarning, match="glyph"):
+        draw(figure)
+
+
+def test_every_shared_figure_draws():
+    history = [
+        {"train_loss": 1 / e, "val_loss": 2 / e, "train_accuracy": 0.5, "val_accuracy": 0.4}
+        for e in (1, 2, 3)
+    ]
+    draw(learning_curves(history))
+    draw(learning_curves(history[:1]))
+    draw(image_grid(np.zeros((5, 8, 8)), ["가"] * 5, 3, "제목"))
+    draw(image_grid(np.zeros((1, 8, 8, 3), np.uint8), ["가"], 3, "제목"))
+    draw(confusion_matrix_figure(np.eye(3, dtype=int) * 4, ["바지", "셔츠", "운동화"]))
+
+
+def test_no_korean_font_is_an_error(monkeypatch):
+    korean_font.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(visualization, "KOREAN_FONTS", ("없는 글꼴",))
+    with pytest.raises(UserError, match="koreanize-matplotlib"):
+        korean_font()
+    monkeypatch.undo()
+    korean_font.cache_clear()
+    assert korean_font()

@@ -31,6 +31,11 @@ def load_lesson(name: str) -> ModuleType:
     return sys.modules[name]
 
 
+def has_original(dataset: ModuleType) -> bool:
+    """`data/`에 이 데이터셋의 원본이 있는지 봅니다."""
+    return dataset.ORIGINAL.read(ROOT / "data") is not None
+
+
 def command(name: str, *arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / f"{name}.py"), *map(str, arguments)]
 

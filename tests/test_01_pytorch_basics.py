@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, command, environment, load_lesson, run_lesson
+from conftest import ROOT, command, environment, has_original, load_lesson, run_lesson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,7 +117,7 @@ def test_optimizers_follow_torch(kind, seed, lr):
         optimizer = make(parameters, lr)
         for _ in range(50):
             optimizer.zero_grad()
-            ((parameters[0] * parameters[1] - target) ** 2).sum().backward()
+            ((parameters[0] - target) ** 2 + parameters[1].sin()).sum().backward()
             optimizer.step()
         ends.append(torch.stack(parameters).detach())
     assert torch.allclose(*ends, atol=1e-6)
@@ -358,8 +358,8 @@ def test_predict_without_a_trained_model(tmp_path, monkeypatch, capsys):
 # -- 원본 데이터가 있을 때 ----------------
 @pytest.mark.slow
 def test_one_epoch_of_real_mnist(tmp_path):
-    if not (ROOT / "data" / "MNIST" / "raw").exists():
-        pytest.skip("data/MNIST/raw가 없습니다")
+    if not has_original(lesson.mnist):
+        pytest.skip("data에 MNIST 원본이 없습니다")
     arguments = ("--data", "original", "--epochs", "2", "--data-dir", ROOT / "data")
     done = run_lesson(NAME, *arguments, output=tmp_path)
     assert done.status == 0, done.stderr

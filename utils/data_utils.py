@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -179,7 +180,6 @@ def download_file(urls: Sequence[str], path: Path, md5: str) -> None:
     Raises:
         DownloadError: 모든 곳에서 실패했을 때.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     reasons = []
     for url in urls:
@@ -197,12 +197,14 @@ def download_file(urls: Sequence[str], path: Path, md5: str) -> None:
 
 
 def _download(url: str, part: Path) -> None:
-    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response, open(part, "wb") as file:
+    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
         expected = int(response.headers.get("Content-Length") or 0)
-        while block := response.read(1 << 16):
-            file.write(block)
-        if expected and file.tell() != expected:
-            raise DownloadError("도중에 끊김")
+        part.parent.mkdir(parents=True, exist_ok=True)  # 왜: 실패했을 때 빈 폴더를 남기지 않음
+        with open(part, "wb") as file:
+            while block := response.read(1 << 16):
+                file.write(block)
+            if expected and file.tell() != expected:
+                raise DownloadError("도중에 끊김")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -239,5 +241,91 @@ def read_npz(path: Path) -> ImageArrays:
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         names = ", ".join(ImageArrays._fields)
         raise UserError(
-            f"{path}에서 {names}을(를) 읽지 못했습니다. 지우고 다시 실행하세요."
+            f"{path}에서 배열 네 개({names})를 읽지 못했습니다. 지우고 다시 실행하세요."
         ) from error
+
+
+def read_image(path: Path, color: bool = False) -> np.ndarray:
+    """그림 파일을 uint8 회색조 (H, W) 또는 RGB (H, W, 3)로 읽습니다.
+
+    왜: cv2.imread는 Windows에서 한글이 든 경로를 열지 못하므로 바이트로 읽어 풉니다.
+
+    Raises:
+        UserError: 파일이 없거나 그림이 아닐 때.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} 파일이 없습니다. 그림 파일의 경로를 확인하세요.")
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    mode = cv2.IMREAD_COLOR_RGB if color else cv2.IMREAD_GRAYSCALE
+    image = cv2.imdecode(content, mode) if content.size else None
+    if image is None:
+        raise UserError(f"그림 파일이 아닙니다: {path}. PNG나 JPEG 파일을 주세요.")
+    return image
+
+
+# ---------------------------------------------------------------------------------------------
+# IDX 파일 네 개로 나누어 주는 데이터셋 (MNIST, Fashion-MNIST)
+# ---------------------------------------------------------------------------------------------
+IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+KNOWN_CONTENT = {
+    "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16": "MNIST",
+    "ca3ab2a37f845e1b8ae23cab1b51749a3011ba3bf1d9016176d75cbaabac376f": "Fashion-MNIST",
+}
+
+
+@dataclass(frozen=True)
+class IdxOriginal:
+    """원본을 찾고 내려받는 곳입니다.
+
+    Args:
+        name: `KNOWN_CONTENT`에 있는 이름. 내용의 sha256이 이것과 같아야 합니다.
+        folders: 데이터 폴더 안에서 원본을 찾는 곳. 내려받은 것은 첫째에 둡니다. 절대 경로도 됩니다.
+        archive: Keras와 같은 .npz의 이름.
+        mirrors: 내려받을 곳들.
+        md5: 압축된 `IDX_FILES` 네 개의 md5.
+    """
+
+    name: str
+    folders: tuple[str, ...]
+    archive: str
+    mirrors: tuple[str, ...]
+    md5: tuple[str, ...]
+
+    def read(self, data_dir: Path) -> Found | None:
+        """이미 있는 원본을 읽습니다. 없으면 None입니다."""
+        for folder in (data_dir / name for name in self.folders):
+            files = [_existing(folder, name) for name in IDX_FILES]
+            if all(files):
+                return self._checked(folder, ImageArrays(*map(read_idx, files)))
+            if any(files):
+                print(f"  {folder}에 {self.name} 파일 4개 가운데 일부가 없습니다.")
+        archive = data_dir / self.archive
+        return self._checked(archive, read_npz(archive)) if archive.exists() else None
+
+    def download(self, data_dir: Path) -> Found:
+        """없는 파일만 내려받은 뒤 읽습니다."""
+        folder = data_dir / self.folders[0]
+        for name, md5 in zip(IDX_FILES, self.md5, strict=True):
+            if not _existing(folder, name):
+                urls = [f"{mirror}{name}.gz" for mirror in self.mirrors]
+                download_file(urls, folder / f"{name}.gz", md5)
+        files = [_existing(folder, name) for name in IDX_FILES]
+        return self._checked(folder, ImageArrays(*map(read_idx, files)))
+
+    def _checked(self, path: Path, arrays: ImageArrays) -> Found:
+        """왜: 이름만 같고 내용이 다른 파일로 학습하면 오류 없이 엉뚱한 결과가 나옵니다."""
+        content = KNOWN_CONTENT.get(content_sha256(*arrays))
+        if content is None:
+            raise UserError(f"{path}의 내용이 {self.name} 원본과 다릅니다. 지우고 다시 실행하세요.")
+        if content != self.name:
+            raise UserError(f"{path}의 내용은 {content}입니다. {self.name} 자리에서 옮기세요.")
+        return Found("original", str(path), arrays)
+
+
+def _existing(folder: Path, name: str) -> Path | None:
+    return next((file for file in (folder / name, folder / f"{name}.gz") if file.exists()), None)

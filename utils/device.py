@@ -64,7 +64,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 
 def seed_everything(seed: int) -> None:
-    """Python, NumPy, torch(CPU와 장치)의 난수를 모두 같은 씨앗에서 시작합니다."""
+    """Python, NumPy, torch(CPU와 장치)의 난수를 모두 같은 시드에서 시작합니다."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

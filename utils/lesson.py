@@ -27,7 +27,8 @@ from typing import Any, NoReturn
 import matplotlib
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from utils import device as devices
 from utils.errors import UserError, explain_os_error
@@ -159,7 +160,7 @@ def _common_flags(parser: argparse.ArgumentParser) -> None:
     flag("--data", "데이터 출처 (기본 auto: 원본이 없으면 교육용)", **choice(DATA_SOURCES))
     flag("--data-dir", f"데이터 폴더 (기본 {data_dir})", type=Path, default=data_dir, metavar="DIR")
     flag("--output-dir", "결과 폴더 (기본 outputs)", type=Path, default="outputs", metavar="DIR")
-    flag("--seed", "난수 씨앗 (기본 0)", type=seed_type, default=0, metavar="N")
+    flag("--seed", "난수 시드 (기본 0)", type=seed_type, default=0, metavar="N")
     flag("--resume", "저장된 체크포인트에서 학습을 이어 갑니다", action="store_true")
     flag("--no-amp", "bfloat16을 쓰지 않고 float32로 계산합니다", action="store_true")
     flag("--show", "그림을 저장하면서 창으로도 엽니다", action="store_true")
@@ -174,11 +175,9 @@ def _config_flags(parser: argparse.ArgumentParser, config: Any, quick: Any) -> N
         default, quick_default = getattr(config, field.name), getattr(quick, field.name)
         kind = str if default is None else type(default)
         limits = field.metadata["limits"]
-        shown = ""
-        if default is not None:
-            shown = f" (기본 {default}" + (
-                f", --quick {quick_default})" if quick_default != default else ")"
-            )
+        shown = f" (기본 {default}" if default not in (None, "") else ""
+        if shown:
+            shown += f", --quick {quick_default})" if quick_default != default else ")"
         if limits.get("choices"):
             metavar = "{" + ",".join(limits["choices"]) + "}"
         else:
@@ -384,6 +383,25 @@ class Run:
         ):
             which = f" {index + 1}" if len(our_gradients) > 1 else ""
             self.check(f"{name}, 기울기{which}", ours_i, reference_i, atol)
+
+    def check_modules(
+        self, name: str, ours: nn.Module, reference: nn.Module, *inputs: Tensor, atol: float = 1e-9
+    ) -> None:
+        """매개변수의 이름이 같은 두 모듈의 순전파와, 입력과 매개변수마다의 기울기를 비교합니다.
+
+        두 모듈은 `load_state_dict`로 같은 값을 가진 상태여야 합니다.
+        """
+        names = [key for key, _ in ours.named_parameters()]
+
+        def call(module: nn.Module) -> Callable:
+            def function(*values: Tensor) -> Tensor:
+                parameters = dict(zip(names, values[: len(names)], strict=True))
+                return functional_call(module, parameters, values[len(names) :])
+
+            return function
+
+        values = [dict(ours.named_parameters())[key] for key in names]
+        self.check_with_gradient(name, call(ours), call(reference), *values, *inputs, atol=atol)
 
     def claim(self, text: str, *, measured: str | float, holds: bool) -> None:
         """주장, 측정값, 판정을 출력하고 기록합니다. 판정이 '아니오'여도 숨기지 않습니다."""

@@ -34,14 +34,12 @@ def load_weights(path: Path, model: nn.Module) -> None:
         UserError: 파일이 없거나 손상되었거나 다른 모델의 것일 때.
     """
     if not path.exists():
-        raise UserError(f"학습한 모델 {path}이(가) 없습니다. 먼저 강의를 끝까지 한 번 실행하세요.")
+        raise UserError(f"학습한 모델이 없습니다: {path}. 먼저 강의를 끝까지 한 번 실행하세요.")
     state = _read(path)
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path}은(는) 이 모델의 가중치가 아닙니다. 강의를 다시 실행하세요."
-        ) from error
+        raise UserError(f"이 모델의 가중치가 아닙니다: {path}. 강의를 다시 실행하세요.") from error
 
 
 class Checkpoint:
@@ -75,7 +73,7 @@ class Checkpoint:
             UserError: 파일이 손상되었거나 다른 설정으로 만든 것일 때.
         """
         if not self.path.exists():
-            print(f"  {self.path}이(가) 없어 처음부터 학습합니다.")
+            print(f"  저장된 학습이 없어 처음부터 학습합니다: {self.path}")
             return []
         state = _read(self.path)
         self._refuse_other_identity(state.get("identity"))
@@ -87,14 +85,12 @@ class Checkpoint:
 
     def _refuse_other_identity(self, saved: dict | None) -> None:
         if not isinstance(saved, dict):
-            raise UserError(
-                f"{self.path}은(는) 체크포인트가 아닙니다. 지우고 --resume 없이 실행하세요."
-            )
+            raise UserError(f"체크포인트가 아닙니다: {self.path}. 지우고 --resume 없이 실행하세요.")
         names = [n for n in {**self.identity, **saved} if self.identity.get(n) != saved.get(n)]
         if names:
             pairs = ", ".join(f"{n} {saved.get(n)} -> {self.identity.get(n)}" for n in names)
             raise UserError(
-                f"{self.path}은(는) 다른 설정으로 학습한 체크포인트입니다({pairs}). "
+                f"{self.path}: 다른 설정으로 학습한 체크포인트입니다({pairs}). "
                 "그때와 같은 옵션을 주거나, --resume 없이 처음부터 실행하세요."
             )
 

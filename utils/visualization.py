@@ -121,8 +121,10 @@ def learning_curves(history: Sequence[dict[str, float]]) -> Figure:
     return figure
 
 
-def image_grid(images: np.ndarray, titles: Sequence[str], columns: int, title: str) -> Figure:
-    """이미지 (N, H, W) 또는 (N, H, W, 3)를 제목과 함께 격자로 그립니다."""
+def image_grid(
+    images: Sequence[np.ndarray], titles: Sequence[str], columns: int, title: str
+) -> Figure:
+    """이미지 (H, W) 또는 (H, W, 3)들을 제목과 함께 격자로 그립니다."""
     rows = -(-len(images) // columns)
     figure, axes = new_figure(rows, columns, width=1.35, height=1.6)
     for ax in np.ravel(axes):

@@ -20,6 +20,7 @@ LOOP = ["1) 순전파", "2) 손실", "3) 기울기 비우기", "4) 역전파", "
 # 강의마다 적어도 이만큼은 확인하고, 주장하고, 그려야 함
 MINIMUM = {
     "01_pytorch_basics": {"checks": 15, "claims": 6, "figures": 5},
+    "02_neural_networks": {"checks": 18, "claims": 10, "figures": 9},
 }
 METRICS_KEYS = set(
     "lesson quick device device_name dtype seed versions data seconds section_seconds "

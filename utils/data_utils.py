@@ -12,7 +12,7 @@ import os
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -105,6 +105,21 @@ class ImageDataset:
 
 def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y.astype(np.int64))
+
+
+def iterate_batches(
+    x: Tensor, y: Tensor, batch_size: int, shuffle: bool = False, drop_last: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """메모리에 있는 텐서에서 묶음을 차례로 꺼냅니다(1강 1.6절).
+
+    `shuffle`이면 순서를 섞고, `drop_last`이면 다 차지 않은 마지막 묶음을 버립니다. 데이터가 묶음
+    하나보다 적으면 버리지 않습니다.
+    """
+    order = torch.randperm(len(x)) if shuffle else torch.arange(len(x))
+    for index in order.to(x.device).split(batch_size):
+        if drop_last and len(index) < batch_size <= len(x):
+            return
+        yield x[index], y[index]
 
 
 def stratified_split(

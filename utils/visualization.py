@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,30 @@ def log_axis(axes: Axes, which: str = "y") -> None:
     """축을 로그로 바꿉니다. 지수의 빼기 기호(U+2212)는 DejaVu Sans로 그립니다."""
     axes.set(**{f"{which}scale": "log"})
     axes.tick_params(axis=which, which="both", labelfontfamily="DejaVu Sans")
+
+
+def line_figure(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    log: str = "",
+) -> Figure:
+    """이름마다의 (가로 값, 세로 값)을 한 그림에 선으로 그립니다.
+
+    Args:
+        log: 로그로 그릴 축. `x`, `y`, `xy`.
+    """
+    figure, ax = new_figure(width=6.5)
+    for name, (x, y) in curves.items():
+        ax.plot(x, y, "o-" if len(x) <= 30 else "-", markersize=4, label=name)
+    for which in log:
+        log_axis(ax, which)
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if len(curves) > 1:
+        ax.legend(fontsize=8)
+    return figure
 
 
 def learning_curves(history: Sequence[dict[str, float]]) -> Figure:

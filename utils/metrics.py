@@ -63,6 +63,6 @@ def softmax_regression_accuracy(x_train: Tensor, y_train: Tensor, x: Tensor, y: 
     def pixels(images: Tensor) -> np.ndarray:
         return images.flatten(1).numpy() / np.float32(255)
 
-    model = LogisticRegression(max_iter=100, tol=1e-3)
+    model = LogisticRegression(max_iter=1000, tol=1e-3)
     model.fit(pixels(x_train), y_train.numpy())
     return model.score(pixels(x), y.numpy())

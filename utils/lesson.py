@@ -374,7 +374,7 @@ class Run:
         그래서 무작위 가중치를 곱한 뒤 미분합니다. MPS에는 float64가 없어 float32와 느슨한
         `atol`을 씁니다.
         """
-        dtype, atol = self._exact(atol)
+        dtype, atol = self.exact(atol)
         results = []
         for function in (ours, reference):
             copies = [x.detach().clone().to(self.device) for x in inputs]
@@ -397,7 +397,7 @@ class Run:
         두 모듈은 `load_state_dict`로 같은 값을 가진 상태여야 합니다. 복사본을 쓰므로 모듈은 변하지
         않습니다.
         """
-        dtype, _ = self._exact(atol)
+        dtype, _ = self.exact(atol)
         copies = [copy.deepcopy(module).to(self.device, dtype) for module in (ours, reference)]
         names = [key for key, _ in ours.named_parameters()]
         values = [dict(ours.named_parameters())[key] for key in names]
@@ -414,7 +414,8 @@ class Run:
             name, *map(call, copies), *values, *inputs, atol=atol, input_names=gradient_names
         )
 
-    def _exact(self, atol: float) -> tuple[torch.dtype, float]:
+    def exact(self, atol: float) -> tuple[torch.dtype, float]:
+        """지금 장치에서 비교에 쓸 가장 정밀한 자료형과 허용 오차입니다."""
         if self.device.type == "mps":
             return torch.float32, max(atol, 1e-4)
         return torch.float64, atol

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,12 +52,17 @@ def korean_font() -> str:
     raise UserError("한글 글꼴이 없습니다. pip install koreanize-matplotlib을 실행하세요.")
 
 
+def use_korean_font() -> None:
+    """이후에 그리는 모든 그림이 한글 글꼴을 쓰게 합니다."""
+    matplotlib.rcParams["font.family"] = [korean_font(), "DejaVu Sans"]
+    matplotlib.rcParams["axes.unicode_minus"] = False  # 나눔고딕에는 U+2212 빼기 기호가 없음
+
+
 def new_figure(
     rows: int = 1, columns: int = 1, width: float = 5.0, height: float = 3.6
 ) -> tuple[Figure, Any]:
     """한글 글꼴을 쓰는 빈 그림입니다. `width`와 `height`는 칸 하나의 크기(인치)입니다."""
-    matplotlib.rcParams["font.family"] = [korean_font(), "DejaVu Sans"]
-    matplotlib.rcParams["axes.unicode_minus"] = False  # 나눔고딕에는 U+2212 빼기 기호가 없음
+    use_korean_font()
     size = (width * columns, height * rows)
     return plt.subplots(rows, columns, figsize=size, layout="constrained")
 
@@ -149,14 +155,18 @@ def image_grid(
     images: Sequence[np.ndarray], titles: Sequence[str], columns: int, title: str
 ) -> Figure:
     """이미지 (H, W) 또는 (H, W, 3)들을 제목과 함께 격자로 그립니다."""
-    rows = -(-len(images) // columns)
-    figure, axes = new_figure(rows, columns, width=1.35, height=1.6)
+    use_korean_font()
+    rows = math.ceil(len(images) / columns)
+    height = 1.7 * rows + 0.4
+    # 왜: 칸이 많으면 자동 배치(constrained)가 그리기보다 오래 걸려 자리를 직접 정함
+    place = {"left": 0.01, "right": 0.99, "bottom": 0.02, "top": 1 - 0.8 / height, "hspace": 0.45}
+    figure, axes = plt.subplots(rows, columns, figsize=(1.35 * columns, height), gridspec_kw=place)
     for ax in np.ravel(axes):
         ax.axis("off")
     for ax, image, text in zip(np.ravel(axes), images, titles, strict=False):
         ax.imshow(image, cmap="gray")
         ax.set_title(text, fontsize=9)
-    figure.suptitle(title)
+    figure.suptitle(title, y=0.99)
     return figure
 
 

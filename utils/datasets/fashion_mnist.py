@@ -47,8 +47,8 @@ def load(source: str = "auto", folder: Path = Path("data"), offline: bool = Fals
 
 
 def _draw_sample() -> Found:
-    """학습 6,000장(검증 1,000장을 여기서 뗌)과 테스트 1,500장을 서로 다른 시드로 그립니다."""
-    arrays = ImageArrays(*draw_garments(6000, seed=0), *draw_garments(1500, seed=1))
+    """학습 5,000장(검증 1,000장을 여기서 뗌)과 테스트 1,000장을 서로 다른 시드로 그립니다."""
+    arrays = ImageArrays(*draw_garments(5000, seed=0), *draw_garments(1000, seed=1))
     return Found("sample", "OpenCV로 그린 의류, 사진이 아님", arrays)
 
 

@@ -109,7 +109,7 @@ def header_rows(entries: dict) -> dict[str, str]:
     entry = min(entries.values(), key=lambda entry: entry["source"] != "original")
     name, result = next(iter(entry["results"].items()))
     floor = f"{result['floor']} {percent(result['floor_mean'], result['unit'])}"
-    where = f"{entry['data']}, 시드 {len(entry['seeds'])}개, {entry['seconds']:.0f}초"
+    where = f"{entry['data']}, {len(entry['seeds'])}회, {entry['seconds']:.0f}초"
     versions = entry["versions"]
     torch_version = versions["torch"].split("+")[0]
     return {

@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -235,8 +235,8 @@ def section_multilayer_perceptron(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 같은 수의 매개변수를 깊게 쌓으면 더 복잡한 함수를 만들 수 있지만, 학습하기도
-# 어려워집니다. 왜 어려운지가 2.2절과 2.3절의 주제입니다.
+# **읽는 법.** 같은 수의 매개변수를 깊게 쌓으면 더 복잡한 함수를 만들 수 있지만, 학습하기도 어려워질
+# 수 있습니다. 왜 어려운지가 2.2절과 2.3절의 주제입니다.
 #
 # **더 해 보기.** `--steps 2000 --only 2.1`로 실행하면 네 정확도의 순서가 바뀝니까?
 
@@ -721,8 +721,9 @@ def measure_forgotten_eval(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 묶음이 1이면 PyTorch는 오류로 막아 주지만, 2부터는 조용히 틀립니다. 오류 없는 실수가
-# 더 위험합니다. 계층 정규화는 묶음을 보지 않아 이런 일이 없고, 8강의 트랜스포머가 씁니다.
+# **읽는 법.** 묶음이 1이면 PyTorch는 오류로 막아 주지만, 2부터는 오류 없이 함께 든 이미지에 따라
+# 답이 달라집니다. 오류 없는 실수가 더 위험합니다. 계층 정규화는 묶음을 보지 않아 이런 일이 없고,
+# 8강의 트랜스포머가 씁니다.
 #
 # **더 해 보기.** `make_mlp(..., norm=True)`의 학습률을 10배로 키워도 학습이 됩니까? `norm=False`는
 # 어떻습니까?
@@ -849,7 +850,7 @@ def draw_remedies(run: Run, curve: list, ends: dict[str, tuple[float, float]]) -
 
 
 # %% [markdown]
-# **읽는 법.** 두 막대의 차이가 외운 몫입니다. 규제는 차이를 줄이지만 검증 정확도를 올린다는 보장은
+# **읽는 법.** 두 막대의 차이가 외운 몫입니다. 규제로 차이가 줄어도 검증 정확도가 오른다는 보장은
 # 없습니다. 조기 종료의 값은 검증 데이터로 골랐으므로 조금 낙관적입니다.
 #
 # **더 해 보기.** 드롭아웃과 가중치 감쇠를 함께 쓰면 효과가 더해집니까?
@@ -1097,8 +1098,8 @@ def one_cycle(t: int, total: int, top: float) -> float:
 
 # %% [markdown]
 # **읽는 법.** 옵티마이저 그림에서 봉우리의 높이보다 자리를 보세요. 기본 학습률을 그대로 옮겨 쓰면
-# 봉우리에서 멀어질 수 있습니다. 학습률이 크면 빨리 가지만 바닥 근처에서 흔들리고, 끝에서 줄이면
-# 흔들림이 가라앉습니다.
+# 봉우리에서 멀어질 수 있습니다. 학습률이 크면 빨리 가지만 바닥 근처에서 흔들립니다. 그 흔들림을
+# 끝에서 가라앉히려는 것이 학습률 일정이고, 효과는 판정의 값으로 봅니다.
 #
 # **더 해 보기.** `compare_schedules`의 걸음 수를 세 배로 늘려도 순서가 같습니까?
 
@@ -1230,7 +1231,7 @@ def train(
     steps = max(1, len(x_train) // config.batch_size)
     total = config.epochs * steps
     scheduler = lr_scheduler.OneCycleLR(optimizer, trial.lr, total, cycle_momentum=False)
-    checkpoint = run.checkpoint(model, optimizer, scheduler, name)
+    checkpoint = run.checkpoint(model, optimizer, scheduler, name, chosen=asdict(trial))
     history = checkpoint.restore() if run.resume else []
     checkpoint.save(history)
 
@@ -1259,14 +1260,14 @@ def train(
 
 def draw_search(run: Run, trials: list[Trial], scores: list[float], rounds: list) -> None:
     """왼쪽은 연속 반감의 진행, 오른쪽은 랜덤 포레스트로 어림한 하이퍼파라미터의 중요도입니다."""
+    from sklearn.ensemble import RandomForestRegressor  # 왜: 불러오는 데 오래 걸려 쓸 때 부름
+
     figure, (left, right) = new_figure(1, 2)
     used = np.cumsum([budget for budget, _ in rounds])
     for i in range(len(trials)):
         points = [(u, 100 * s[i]) for u, (_, s) in zip(used, rounds, strict=True) if i in s]
         left.plot(*zip(*points, strict=True), "o-", markersize=3)
     left.set(xlabel="쓴 걸음 수", ylabel="검증 정확도 (%)", title="연속 반감")
-    from sklearn.ensemble import RandomForestRegressor  # 왜: 불러오는 데 오래 걸려 쓸 때 부름
-
     table = [[np.log(t.lr), t.dropout, np.log(t.weight_decay), t.width] for t in trials]
     forest = RandomForestRegressor(200, random_state=run.seed).fit(table, scores)
     right.barh(["학습률", "드롭아웃", "가중치 감쇠", "너비"], forest.feature_importances_)
@@ -1387,7 +1388,7 @@ def warn_about_selecting_on_test(
 
 # %% [markdown]
 # **읽는 법.** 가장 헷갈리는 짝을 그림에서 확인하세요. 28x28에서는 사람도 자주 틀립니다. 마지막
-# 판정은 한 번의 경고입니다. 후보가 많고 테스트가 작을수록 골라서 생기는 착각이 커집니다.
+# 판정의 차이는 모델이 나아진 몫이 아니라 골라서 생긴 착각입니다.
 #
 # **더 해 보기.** 앙상블의 모델을 1개에서 5개까지 늘리며 정확도를 그려 보세요.
 

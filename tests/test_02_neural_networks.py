@@ -17,6 +17,7 @@ from torch import nn
 
 from utils import metrics
 from utils.data_utils import Found, ImageArrays, ImageDataset, iterate_batches
+from utils.errors import UserError
 from utils.lesson import CheckFailed
 
 NAME = "02_neural_networks"
@@ -335,6 +336,23 @@ def test_checks_catch_mutations(owner, name, wrong, section, run, monkeypatch):
     monkeypatch.setattr(owner, name, wrong)
     with pytest.raises(CheckFailed):
         getattr(lesson, section)(run)
+
+
+def test_every_fault_of_the_museum_hurts(run):
+    """걸음 수를 전체 실행과 같게 하면 다섯 고장 모두 정상보다 나빠야 합니다."""
+    run.config = dataclasses.replace(run.config, steps=lesson.Config().steps)
+    lesson.section_failure_museum(run)
+    assert run.metrics["claims"][-1]["holds"] is True, run.metrics["claims"][-1]
+
+
+def test_checkpoint_of_another_choice_is_refused(run, monkeypatch):
+    trial = lesson.Trial(lr=0.001, dropout=0.1, weight_decay=0.01, width=384)
+    data = run.data(fashion.load)
+    lesson.train(run, lesson.build(run, trial, data.x_train), data, trial)
+    other = dataclasses.replace(trial, dropout=0.2)
+    monkeypatch.setattr(run, "resume", True)
+    with pytest.raises(UserError, match="고른 dropout"):
+        lesson.train(run, lesson.build(run, other, data.x_train), data, other)
 
 
 def test_wrong_derivative_is_caught(run, monkeypatch):

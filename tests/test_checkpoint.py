@@ -89,6 +89,14 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path):
         make(tmp_path / "w.pt")[0].restore()
 
 
+def test_checkpoint_of_another_shape_is_refused(tmp_path):
+    make(tmp_path / "c.pt")[0].save([])
+    checkpoint, *_ = make(tmp_path / "c.pt")
+    checkpoint.parts["model"] = nn.Linear(9, 2)
+    with pytest.raises(UserError, match="맞지 않는"):
+        checkpoint.restore()
+
+
 class Attack:
     def __reduce__(self):
         return os.mkdir, ("attacked",)

@@ -120,6 +120,20 @@ def test_gradient_check_sees_a_permuted_gradient(run):
         run.check_with_gradient("뒤집힌 기울기", Flipped.apply, lambda t: t.clone(), torch.randn(5))
 
 
+def test_gradient_check_does_not_skip_unnamed_gradients(run):
+    x, w = torch.randn(3), torch.randn(3)
+    run.check_with_gradient("곱", lambda a, b: a * b, lambda a, b: b * a, x, w)
+    assert [c["name"] for c in run.metrics["checks"]] == [
+        "곱, 순전파",
+        "곱, 기울기",
+        "곱, 기울기 2",
+    ]
+    with pytest.raises(ValueError, match="zip"):
+        run.check_with_gradient(
+            "곱", lambda a, b: a * b, lambda a, b: b * a, x, w, input_names=["하나"]
+        )
+
+
 def test_false_claim_is_printed_and_recorded(run, capsys):
     run.claim("틀린 주장", measured="3 > 5", holds=np.bool_(False))
     assert run.metrics["claims"] == [{"claim": "틀린 주장", "measured": "3 > 5", "holds": False}]

@@ -385,12 +385,14 @@ class Run:
             results.append((output, [x.grad for x in copies if x.requires_grad]))
         (our_output, our_gradients), (reference_output, reference_gradients) = results
         self.check(f"{name}, 순전파", our_output, reference_output, atol)
-        names = input_names or ["기울기"] + [f"기울기 {i}" for i in range(2, len(inputs) + 1)]
-        for which, *pair in zip(names, our_gradients, reference_gradients, strict=False):
+        count = len(our_gradients)
+        names = input_names or ["기울기", *(f"기울기 {i}" for i in range(2, count + 1))][:count]
+        # 왜 strict: 이름이나 기울기의 수가 어긋나면 조용히 건너뛰지 않고 오류가 나야 함
+        for which, *pair in zip(names, our_gradients, reference_gradients, strict=True):
             self.check(f"{name}, {which}", *pair, atol)
 
     def check_modules(
-        self, name: str, ours: nn.Module, reference: nn.Module, *inputs: Tensor, atol: float = 1e-9
+        self, name: str, ours: nn.Module, reference: nn.Module, x: Tensor, atol: float = 1e-9
     ) -> None:
         """매개변수의 이름이 같은 두 모듈의 순전파와, 매개변수와 입력의 기울기를 비교합니다.
 
@@ -411,7 +413,7 @@ class Run:
 
         gradient_names = [f"{key}의 기울기" for key in [*names, "입력"]]
         self.check_with_gradient(
-            name, *map(call, copies), *values, *inputs, atol=atol, input_names=gradient_names
+            name, *map(call, copies), *values, x, atol=atol, input_names=gradient_names
         )
 
     def exact(self, atol: float) -> tuple[torch.dtype, float]:
@@ -459,14 +461,24 @@ class Run:
         print(f"  [그림] {path}")
 
     def checkpoint(
-        self, model: Any, optimizer: Any, scheduler: Any, name: str = "checkpoint.pt"
+        self,
+        model: Any,
+        optimizer: Any,
+        scheduler: Any,
+        name: str = "checkpoint.pt",
+        chosen: Mapping[str, Any] | None = None,
     ) -> Checkpoint:
-        """이 실행의 설정, 시드, 데이터를 함께 기록하는 체크포인트를 만듭니다."""
+        """이 실행의 설정, 시드, 데이터를 함께 기록하는 체크포인트를 만듭니다.
+
+        Args:
+            chosen: 실행하면서 고른 설정(예: 탐색이 고른 학습률). 다르면 이어 가지 않습니다.
+        """
         fields = dataclasses.fields(self.config)
         names = [field.name for field in fields if field.metadata["changes_training"]]
         identity = {name: getattr(self.config, name) for name in names}
         identity |= {"lesson": self.lesson.name, "seed": self.seed, "dtype": str(self.dtype)}
         identity |= {"data": self.metrics["data"]["sha256"] if self.metrics["data"] else None}
+        identity |= {f"고른 {key}": value for key, value in (chosen or {}).items()}
         self.checkpoint_path = self.path(name)
         return Checkpoint(self.checkpoint_path, identity, model, optimizer, scheduler)
 

@@ -58,7 +58,7 @@ def majority_accuracy(y_train: Tensor, y_test: Tensor) -> float:
 
 def softmax_regression_accuracy(x_train: Tensor, y_train: Tensor, x: Tensor, y: Tensor) -> float:
     """uint8 픽셀에 바로 맞춘 소프트맥스 회귀(scikit-learn)의 정확도입니다(1강 1.8절)."""
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression  # 왜: 불러오는 데 오래 걸려 쓸 때 부름
 
     def pixels(images: Tensor) -> np.ndarray:
         return images.flatten(1).numpy() / np.float32(255)

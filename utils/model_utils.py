@@ -77,9 +77,14 @@ class Checkpoint:
             return []
         state = _read(self.path)
         self._refuse_other_identity(state.get("identity"))
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        _set_rng_state(state["rng"])
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            _set_rng_state(state["rng"])
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{self.path}: 지금의 모델과 맞지 않는 체크포인트입니다. --resume 없이 실행하세요."
+            ) from error
         print(f"  {self.path}에서 {len(state['history'])} 에폭까지 마친 학습을 이어 갑니다.")
         return state["history"]
 

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from utils import lesson
-from utils.data_utils import ImageDataset, read_image
+from utils.data_utils import ImageDataset, TrainVal, read_image
 from utils.datasets import mnist
 from utils.device import autocast, median_seconds
 from utils.lesson import Lesson, Run, option, setting
@@ -61,7 +61,6 @@ chapter = Lesson(__file__, __doc__, Config(), QUICK)
 
 # %% [markdown]
 # ## 이 강의를 읽는 법
-#
 # 이 파일은 교과서이면서 프로그램입니다. 위에서부터 읽고, 실행한 출력과 나란히 보세요. 절마다 순서가
 # 같습니다. 왜 필요한지 말하고, 식을 적고, 코드로 만든 뒤, 실행할 때마다 그 자리에서 확인합니다.
 #
@@ -87,17 +86,14 @@ chapter = Lesson(__file__, __doc__, Config(), QUICK)
 # | `with 문맥:` | 그 블록 안에서만 적용 |
 # | `x: Tensor`, `-> Tensor` | 자료형을 알려 주는 설명. 실행에는 영향이 없음 |
 # | `x[:, None]` | 크기 1인 축을 끼움. (N,) -> (N, 1) |
-
-# %% [markdown]
-# ## 1.1 텐서
 #
+# ## 1.1 텐서
 # **왜 필요할까요?** 이미지도 글도 신경망 안에서는 모두 수의 배열입니다. **텐서**(tensor)는
 # 모양(`shape`), 자료형(`dtype`), 장치(`device`)를 가진 배열입니다. 흔한 오류는 이 셋 가운데 하나가
 # 어긋나서 납니다.
 #
 # 모양이 다른 두 텐서를 더할 때는 **브로드캐스팅**(broadcasting)이 크기가 1인 쪽을 늘려서 맞춥니다.
 # 규칙은 셋입니다.
-#
 # ```text
 # 1. 차원 수가 다르면 적은 쪽의 앞에 1을 붙입니다.       (3,)    -> (1, 3)
 # 2. 크기가 1인 차원은 상대의 크기만큼 늘어납니다.       (1, 3) + (2, 1) -> (2, 3)
@@ -173,26 +169,21 @@ def measure_vectorization(run: Run) -> None:
 # 따로 쓰려면 `clone()`을 부르세요.
 #
 # **더 해 보기.** `(4, 1)`과 `(3, 1)`을 더하면 어떻게 됩니까? 규칙 셋으로 먼저 예상해 보세요.
-
-# %% [markdown]
-# ## 1.2 자동 미분
 #
+# ## 1.2 자동 미분
 # **왜 필요할까요?** **모델**은 입력을 답으로 바꾸는 식이고, 그 안에서 조절하는 수가
 # **매개변수**입니다. **손실**은 답이 얼마나 틀렸는지를 나타내는 수 하나입니다. 학습은 손실이
 # 줄어드는 쪽으로 매개변수를 조금씩 옮기는 일이고, 어느 쪽인지는 **기울기**(gradient)가 알려 줍니다.
-#
 # ```text
 # 경사 하강법    p = p - lr * (손실을 p로 미분한 값)      이것을 되풀이합니다
 #
 # p   매개변수
 # lr  학습률: 한 걸음의 크기
 # ```
-#
 # 매개변수가 수백만 개이므로 손으로 미분할 수 없고, 컴퓨터가 해야 합니다.
 #
 # 방법은 연쇄 법칙입니다. 계산을 작은 연산으로 쪼개고, 연산마다 '입력이 조금 변하면 출력이 얼마나
 # 변하는지'(국소 기울기)를 적어 둔 뒤, 출력에서 입력 쪽으로 곱하며 돌아옵니다.
-#
 # ```text
 # f = (a * b + c) ** 2          순전파: u = a * b,  v = u + c,  f = v ** 2
 #
@@ -202,7 +193,6 @@ def measure_vectorization(run: Run) -> None:
 # df/da = df/du * b             곱셈은 상대의 값을 곱해서 넘김
 # df/db = df/du * a
 # ```
-#
 # 아래의 `Value`가 자동 미분의 전부입니다. 연산마다 입력을 부모로, 국소 기울기를 값으로 적어 둡니다.
 # 거꾸로 돌 때는 어떤 값에서 나간 기울기가 모두 모인 뒤에 그 값의 부모로 넘어가야 합니다. PyTorch의
 # autograd도 원리가 같고, 스칼라 대신 텐서를 다룹니다.
@@ -358,15 +348,12 @@ def draw_numeric_error(run: Run) -> None:
 # 매개변수를 갱신할 때는 `no_grad`, 평가할 때는 `inference_mode`, 값만 꺼낼 때는 `detach`를 씁니다.
 #
 # **더 해 보기.** `Value`에 `exp`와 `log`를 더하고, `check_random_expression`이 그것도 섞게 하세요.
-
-# %% [markdown]
-# ## 1.3 선형 회귀, 로지스틱 회귀, 교차 엔트로피
 #
+# ## 1.3 선형 회귀, 로지스틱 회귀, 교차 엔트로피
 # **왜 필요할까요?** 많은 신경망의 마지막 계층은 이 셋 가운데 하나입니다. 수를 맞히면 **선형 회귀**,
 # 둘 가운데 하나를 고르면 **로지스틱 회귀**, 여럿 가운데 하나를 고르면 **소프트맥스 회귀**입니다.
 # 마지막 것은 점수를 **소프트맥스**(softmax)로 확률로 바꾸고, 정답의 확률에 로그를 취해 부호를 바꾼
 # **교차 엔트로피**(cross entropy)를 손실로 씁니다.
-#
 # ```text
 # 선형 회귀        예측 = x @ w                       손실 = 평균((예측 - y) ** 2)
 # 로지스틱 회귀    p = 1 / (1 + exp(-(x @ w)))        손실 = -평균(y log p + (1 - y) log(1 - p))
@@ -378,7 +365,6 @@ def draw_numeric_error(run: Run) -> None:
 #
 # 교차 엔트로피의 기울기 (한 데이터)    d손실/dz[k] = p[k] - (k가 정답이면 1, 아니면 0)
 # ```
-#
 # 식을 그대로 옮기면 `exp(1000)`이 무한대가 되어 `nan`이 나옵니다. 모든 점수에서 최댓값을 빼도
 # 확률은 같으므로, 빼고 나서 `exp`를 계산합니다.
 
@@ -488,14 +474,11 @@ def draw_regressions(run: Run, line: tuple, logistic: tuple) -> None:
 #
 # **더 해 보기.** `minimize`에서 `w.grad = None`을 지우면 어떻게 됩니까? 1.2절의 판정으로 설명해
 # 보세요.
-
-# %% [markdown]
-# ## 1.4 두 층 신경망과 손으로 쓴 역전파
 #
+# ## 1.4 두 층 신경망과 손으로 쓴 역전파
 # **왜 필요할까요?** 로지스틱 회귀의 경계는 직선입니다. 사이에 활성화 함수를 둔 층을 하나 더 쌓으면
 # 굽은 경계를 그릴 수 있습니다. 그 기울기를 NumPy로 직접 구해 보면 autograd가 대신해 주는 일이
 # 무엇인지 보입니다.
-#
 # ```text
 # 순전파                              역전파 (d이름 = 손실을 그 이름으로 미분한 값)
 # z1 = x @ W1 + b1      (B, H)        dz2 = (softmax(z2) - Y) / B           (B, K)
@@ -600,15 +583,12 @@ def draw_boundary(run: Run, net: TwoLayerNet, points: np.ndarray, labels: np.nda
 # 양수인 칸의 기울기만 넘깁니다.
 #
 # **더 해 보기.** 은닉 유닛을 32에서 2로 줄이면 경계가 어떻게 바뀝니까?
-
-# %% [markdown]
-# ## 1.5 옵티마이저
 #
+# ## 1.5 옵티마이저
 # **왜 필요할까요?** 기울기는 어느 쪽이 얼마나 가파른지 알려 줍니다. 그 반대로 얼마나 움직일지는
 # **옵티마이저**(optimizer)가 정합니다. 골짜기가 길쭉하면 가파른 방향에서 튀어 나가지 않도록
 # 학습률을 작게 두어야 하고, 그러면 완만한 방향으로는 느립니다. 모멘텀은 지난 움직임을 이어 가고,
 # Adam은 매개변수마다 보폭을 따로 맞춥니다.
-#
 # ```text
 # SGD       p = p - lr * g
 # 모멘텀    v = momentum * v + g;                          p = p - lr * v
@@ -618,75 +598,65 @@ def draw_boundary(run: Run, net: TwoLayerNet, points: np.ndarray, labels: np.nda
 #
 # p 매개변수, g 기울기, t 지금까지의 걸음 수, eps 0으로 나누지 않게 하는 작은 수
 # ```
-#
 # 0에서 시작한 이동 평균은 처음에 너무 작습니다. `1 - beta ** t`로 나누어 바로잡습니다(Kingma와 Ba
 # 2015, 3절). SGD의 이름에 든 '확률적'은 데이터 전체가 아니라 무작위로 뽑은 **묶음**(batch) 하나로
 # 기울기를 어림한다는 뜻입니다. 1.7절에서 그렇게 씁니다.
 
 
 # %%
+@dataclass
 class Optimizer:
-    """옵티마이저의 공통 부분입니다. 매개변수를 들고 있다가 기울기를 비웁니다."""
+    """옵티마이저의 공통 부분입니다. 갱신 규칙은 물려받은 클래스의 `update`가 정합니다."""
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
-        self.parameters, self.lr = list(parameters), lr
+    parameters: Iterable[Tensor]
+    lr: float
+
+    def __post_init__(self) -> None:  # @dataclass가 만든 __init__이 끝나고 불림
+        self.parameters, self.time = list(self.parameters), 0
+        # 매개변수마다 기억할 텐서 둘. 쓰지 않는 규칙도 있음
+        self.memory = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.parameters]
 
     def zero_grad(self) -> None:
         for p in self.parameters:
             p.grad = None
 
+    @torch.no_grad()
+    def step(self) -> None:
+        self.time += 1
+        for p, (m, s) in zip(self.parameters, self.memory, strict=True):
+            self.update(p, p.grad, m, s)
+
 
 class SGD(Optimizer):
     """확률적 경사 하강법입니다. `torch.optim.SGD`와 같습니다."""
 
-    @torch.no_grad()
-    def step(self) -> None:
-        for p in self.parameters:
-            p -= self.lr * p.grad
+    def update(self, p: Tensor, g: Tensor, m: Tensor, s: Tensor) -> None:
+        p -= self.lr * g
 
 
+@dataclass
 class Momentum(Optimizer):
     """모멘텀을 더한 SGD입니다. `torch.optim.SGD(momentum=...)`과 같습니다."""
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.9) -> None:
-        super().__init__(parameters, lr)
-        self.momentum = momentum
-        self.velocities = [torch.zeros_like(p) for p in self.parameters]
+    momentum: float = 0.9
 
-    @torch.no_grad()
-    def step(self) -> None:
-        for p, v in zip(self.parameters, self.velocities, strict=True):
-            v *= self.momentum
-            v += p.grad
-            p -= self.lr * v
+    def update(self, p: Tensor, g: Tensor, m: Tensor, s: Tensor) -> None:
+        m.mul_(self.momentum).add_(g)  # mul_, add_처럼 _로 끝나면 그 자리에서 고침
+        p -= self.lr * m
 
 
+@dataclass
 class Adam(Optimizer):
     """Adam입니다(Kingma와 Ba 2015, 알고리즘 1). `torch.optim.Adam`과 같습니다."""
 
-    def __init__(
-        self,
-        parameters: Iterable[Tensor],
-        lr: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> None:
-        super().__init__(parameters, lr)
-        self.betas, self.eps, self.time = betas, eps, 0
-        self.means = [torch.zeros_like(p) for p in self.parameters]
-        self.squares = [torch.zeros_like(p) for p in self.parameters]
+    betas: tuple[float, float] = (0.9, 0.999)
 
-    @torch.no_grad()
-    def step(self) -> None:
-        self.time += 1
+    def update(self, p: Tensor, g: Tensor, m: Tensor, s: Tensor) -> None:
         beta1, beta2 = self.betas
-        for p, m, s in zip(self.parameters, self.means, self.squares, strict=True):
-            m *= beta1
-            m += (1 - beta1) * p.grad
-            s *= beta2
-            s += (1 - beta2) * p.grad**2
-            mean, square = m / (1 - beta1**self.time), s / (1 - beta2**self.time)
-            p -= self.lr * mean / (square.sqrt() + self.eps)
+        m.mul_(beta1).add_((1 - beta1) * g)
+        s.mul_(beta2).add_((1 - beta2) * g**2)
+        mean, square = m / (1 - beta1**self.time), s / (1 - beta2**self.time)
+        p -= self.lr * mean / (square.sqrt() + 1e-8)
 
 
 def run_optimizer(make: Callable, start: Tensor, loss: Callable, steps: int) -> Tensor:
@@ -703,19 +673,13 @@ def run_optimizer(make: Callable, start: Tensor, loss: Callable, steps: int) -> 
 
 @chapter.section("1.5", "옵티마이저")
 def section_optimizers(run: Run) -> None:
-    dtype, atol = run.exact(1e-9)  # float64. MPS에는 float64가 없어 float32
-    curvature = torch.rand(10, dtype=dtype, device=run.device) + 0.1
-    start = torch.randn(10, dtype=dtype, device=run.device)
     pairs = {
         "SGD": (lambda ps: SGD(ps, 0.1), lambda ps: torch.optim.SGD(ps, 0.1)),
         "모멘텀": (lambda ps: Momentum(ps, 0.1), lambda ps: torch.optim.SGD(ps, 0.1, momentum=0.9)),
         "Adam": (lambda ps: Adam(ps, 0.1), lambda ps: torch.optim.Adam(ps, 0.1)),
     }
     for name, makers in pairs.items():
-        loss = lambda p: (curvature * p**2).sum() + p.sin().sum()
-        ours, library = (run_optimizer(make, start, loss, 50)[-1] for make in makers)
-        run.check(f"{name}, 50걸음 뒤 torch.optim과의 차이", ours, library, atol)
-
+        run.check_optimizer(name, *makers)
     valley = lambda p: 0.5 * (p[..., 0] ** 2 + 25 * p[..., 1] ** 2)  # ...: 앞의 모든 축
     makers = {
         "SGD (학습률 0.03)": lambda ps: SGD(ps, 0.03),
@@ -757,10 +721,8 @@ def draw_paths(run: Run, valley: Callable, paths: dict[str, Tensor]) -> None:
 #
 # **더 해 보기.** SGD의 학습률을 0.079와 0.081로 바꾸어 보세요. `2 / 25 = 0.08`이 경계인 까닭은
 # 무엇입니까?
-
-# %% [markdown]
-# ## 1.6 nn.Module, Dataset, DataLoader
 #
+# ## 1.6 nn.Module, Dataset, DataLoader
 # **왜 필요할까요?** 매개변수가 많아지면 목록으로 들고 다니기 어렵습니다. **nn.Module**은 매개변수를
 # 스스로 찾아 주고, 저장하고, 장치로 옮겨 줍니다. 데이터 쪽에서는 **Dataset**이 '몇 개인지'와
 # 'i번째가 무엇인지'를, **DataLoader**가 섞고 묶는 일을 맡습니다.
@@ -811,7 +773,6 @@ def section_modules_and_data(run: Run) -> None:
     ours, library = Linear(6, 4), nn.Linear(6, 4)
     names = [name for name, _ in ours.named_parameters()]
     print(f"  nn.Module이 찾은 매개변수: {names}, 모두 {count_parameters(ours)}개")
-    library.load_state_dict(ours.state_dict())  # 이름과 모양이 같으므로 그대로 들어감
     run.check_modules("직접 만든 Linear와 nn.Linear", ours, library, torch.randn(3, 6))
 
     data = run.data(mnist.load)
@@ -848,10 +809,8 @@ def show_samples(run: Run, data: ImageDataset) -> None:
 # 멈춥니다.
 #
 # **더 해 보기.** `Linear`에서 `nn.Parameter`를 빼면 무엇이 출력되고, 어느 줄에서 왜 멈춥니까?
-
-# %% [markdown]
-# ## 1.7 손글씨 숫자 학습
 #
+# ## 1.7 손글씨 숫자 학습
 # **왜 필요할까요?** 기본 부품을 손으로 만들어 보았으니 이제 모아서 실제 글씨를 읽게 합니다. 모델은
 # 합성곱 계층 둘과 완전연결 계층(1.6절의 `Linear`) 둘입니다. 아직 만들지 않은 부품이 넷 있습니다.
 # 지금은 이렇게만 알아 두세요.
@@ -862,7 +821,6 @@ def show_samples(run: Run, data: ImageDataset) -> None:
 # | 배치 정규화 | 계층을 지나는 값의 크기를 고르게 합니다 | 2강 |
 # | 드롭아웃 | 학습할 때만 값의 일부를 무작위로 0으로 만들어 외우지 못하게 합니다 | 2강 |
 # | 원사이클 일정 | 학습률을 천천히 올렸다가 0 가까이까지 내립니다 | 2강 |
-#
 # ```text
 # 이미지 (B, 28, 28) uint8
 #   -> 밝기 맞추기       (B, 1, 28, 28)    평균 0, 표준편차 1
@@ -871,7 +829,6 @@ def show_samples(run: Run, data: ImageDataset) -> None:
 #   -> 펼치기            (B, 1568)
 #   -> 완전연결 둘       (B, 10)           숫자마다의 점수
 # ```
-#
 # 묶음 하나로 한 걸음을 가고, 모든 묶음을 한 번씩 보면 한 **에폭**(epoch)입니다. 학습 반복문의 다섯
 # 단계에는 강의마다 같은 번호를 붙였습니다. 다음 강의에서도 찾아보세요.
 #
@@ -925,22 +882,20 @@ def evaluate(run: Run, model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, f
     return loss / len(x), correct / len(x)
 
 
-def train(run: Run, model: nn.Module, data: ImageDataset) -> list[dict[str, float]]:
+def train(run: Run, model: nn.Module, data: TrainVal) -> list[dict[str, float]]:
     """모델을 학습시키고 에폭마다의 기록을 돌려줍니다. 에폭이 끝날 때마다 저장합니다."""
     config, device = run.config, run.device
-    x_train, y_train = data.x_train.to(device), data.y_train.to(device)
-    x_val, y_val = data.x_val.to(device), data.y_val.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
-    steps = math.ceil(len(x_train) / config.batch_size)  # 한 에폭의 묶음 수
+    steps = math.ceil(len(data.x) / config.batch_size)  # 한 에폭의 묶음 수
     total = config.epochs * steps
     scheduler = OneCycleLR(optimizer, config.lr, total_steps=total, cycle_momentum=False)
     checkpoint = run.checkpoint(model, optimizer, scheduler)
     history = checkpoint.restore() if run.resume else []
     checkpoint.save(history)
 
-    for epoch in range(len(history), config.epochs):
+    for _ in range(len(history), config.epochs):
         model.train()
-        batches = iterate_batches(x_train, y_train, config.batch_size, shuffle=True)
+        batches = iterate_batches(data.x, data.y, config.batch_size, shuffle=True)
         for images, labels in tqdm(batches, total=steps, leave=False, disable=None):
             with autocast(device, run.dtype):
                 logits = model(images)  # 1) 순전파
@@ -949,21 +904,12 @@ def train(run: Run, model: nn.Module, data: ImageDataset) -> list[dict[str, floa
             loss.backward()  # 4) 역전파
             optimizer.step()  # 5) 매개변수 갱신
             scheduler.step()
-        train_loss, train_accuracy = evaluate(run, model, x_train[:5000], y_train[:5000])
-        val_loss, val_accuracy = evaluate(run, model, x_val, y_val)
-        history.append(
-            {
-                "train_loss": train_loss,
-                "train_accuracy": train_accuracy,
-                "val_loss": val_loss,
-                "val_accuracy": val_accuracy,
-            }
-        )
+        train_loss, train_accuracy = evaluate(run, model, data.x[:5000], data.y[:5000])
+        val_loss, val_accuracy = evaluate(run, model, data.x_val, data.y_val)
+        history.append({"train_loss": train_loss, "train_accuracy": train_accuracy})
+        history[-1] |= {"val_loss": val_loss, "val_accuracy": val_accuracy}
         checkpoint.save(history)
-        print(
-            f"  에폭 {epoch + 1:2}/{config.epochs}: 학습 손실 {train_loss:.4f}, 검증 손실 "
-            f"{val_loss:.4f}, 검증 정확도 {100 * val_accuracy:.2f} %"
-        )
+        run.epoch(history)
     return history
 
 
@@ -975,7 +921,7 @@ def section_training(run: Run) -> DigitNet:
     # channels_last: 픽셀마다 채널을 붙여 두는 메모리 배치. 합성곱이 빨라짐 (3강에서 잼)
     model.to(run.device, memory_format=torch.channels_last)
     print(f"  DigitNet의 매개변수 {count_parameters(model):,}개")
-    history = train(run, model, data)
+    history = train(run, model, data.on(run.device))
     run.figure(learning_curves(history), "06_learning_curves")
     first, last = history[0]["val_loss"], history[-1]["val_loss"]
     run.claim(
@@ -993,10 +939,8 @@ def section_training(run: Run) -> DigitNet:
 #
 # **더 해 보기.** `--only 1.7 --lr 1 --output-dir outputs/lr1`로 실행하면 곡선이 어떻게 됩니까?
 # `--lr 0.00001`은 어떻습니까?
-
-# %% [markdown]
-# ## 1.8 테스트는 한 번만
 #
+# ## 1.8 테스트는 한 번만
 # **왜 필요할까요?** 정확도 95 %는 좋은 값일까요? 열 가운데 아홉이 같은 숫자라면 아무것도 배우지
 # 않아도 90 %입니다. 그래서 **기준선**(baseline)을 먼저 봅니다. 가장 많은 숫자만 답하는 것, 그리고
 # 픽셀에 바로 소프트맥스 회귀를 맞춘 것입니다. 신경망은 적어도 이 둘을 넘어야 합니다.
@@ -1061,10 +1005,8 @@ def draw_worst_mistakes(run: Run, x: Tensor, y: Tensor, logits: Tensor) -> None:
 # 데이터의 문제입니다. 혼동 행렬에서 진한 칸은 자주 헷갈리는 짝입니다.
 #
 # **더 해 보기.** 소프트맥스 회귀가 틀린 이미지와 DigitNet이 틀린 이미지는 얼마나 겹칩니까?
-
-# %% [markdown]
-# ## 1.9 저장하고, 이어 가고, 내 글씨 읽기
 #
+# ## 1.9 저장하고, 이어 가고, 내 글씨 읽기
 # **왜 필요할까요?** 학습은 언제든 끊길 수 있습니다. 이어서 학습한 결과가 끊기지 않은 것과 같으려면
 # 가중치만으로는 모자랍니다. 옵티마이저의 이동 평균, 학습률 일정의 위치, 난수의 상태까지 모두
 # 저장해야 합니다.
@@ -1166,10 +1108,8 @@ def predict_file(run: Run, path: Path) -> dict[str, float]:
 #
 # **더 해 보기.** 종이에 숫자를 써서 찍은 뒤 `python 01_pytorch_basics.py --predict 사진.jpg`로 읽어
 # 보세요. 틀리면 `predict.png`에서 모델이 실제로 본 28x28 그림을 확인하세요.
-
-# %% [markdown]
-# ## 정리
 #
+# ## 정리
 # - 텐서 연산은 반복을 미리 컴파일된 코드에 맡깁니다. 얼마나 빨랐는지는 1.1절의 판정에 있습니다.
 # - 자동 미분은 국소 기울기를 거꾸로 곱하는 일입니다. 짧은 `Value`가 1.2절에서 autograd와
 #   같았습니다.
@@ -1180,7 +1120,6 @@ def predict_file(run: Run, path: Path) -> dict[str, float]:
 #   확인했습니다.
 #
 # ## 연습문제
-#
 # 1. `numeric_gradient`로 `TwoLayerNet.backward`를 검사하는 함수를 만드세요. (1.2절, 1.4절)
 # 2. `Momentum`을 고쳐 Nesterov 모멘텀을 만들고 `torch.optim.SGD(nesterov=True)`와 비교하세요.
 #    (1.5절)
@@ -1190,7 +1129,6 @@ def predict_file(run: Run, path: Path) -> dict[str, float]:
 #    `torch.optim.Adam`으로 DigitNet을 한 에폭씩 학습시켜 손실을 비교하세요. (1.5절, 1.7절)
 #
 # ## 더 읽을거리
-#
 # - PyTorch 공식 문서, Autograd mechanics: https://docs.pytorch.org/docs/stable/notes/autograd.html
 # - D. P. Kingma, J. Ba, Adam: A Method for Stochastic Optimization, ICLR 2015:
 #   https://arxiv.org/abs/1412.6980

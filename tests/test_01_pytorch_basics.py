@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import time
+import dataclasses
 
 import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, command, environment, has_original, load_lesson, run_lesson
+from conftest import ROOT, has_original, load_lesson, run_lesson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from utils import model_utils
 from utils.lesson import CheckFailed
 
 NAME = "01_pytorch_basics"
@@ -151,6 +150,27 @@ def test_confusion_by_hand(seed, count):
     assert matrix.diagonal().sum() == (targets == predictions).sum()
 
 
+def test_shared_optimizer_is_that_of_the_lesson():
+    """강의의 갱신 규칙을 utils의 공통 부분에 얹어도 걸음마다 같은 곳을 지나야 합니다."""
+
+    @dataclasses.dataclass
+    class Shared(model_utils.Optimizer):
+        betas: tuple[float, float] = (0.9, 0.999)
+        update = lesson.Adam.update
+
+    paths = []
+    for make in (lesson.Adam, Shared):
+        p = torch.linspace(-1, 1, 5).requires_grad_()
+        optimizer, path = make([p], 0.1), []
+        for _ in range(20):
+            optimizer.zero_grad()
+            p.sin().sum().backward()
+            optimizer.step()
+            path.append(p.detach().clone())
+        paths.append(torch.stack(path))
+    assert torch.equal(*paths)
+
+
 # -- 확인이 정말로 오류를 잡는가: 일부러 틀린 구현 ----------------
 def shifted_target(logits, targets):
     return lesson_cross_entropy(logits, (targets + 1) % logits.shape[1])
@@ -160,13 +180,10 @@ def wrong_axis(logits):
     return logits.exp() / logits.exp().sum(dim=0, keepdim=True)
 
 
-def no_bias_correction(self):
-    with torch.no_grad():
-        self.time += 1
-        for p, m, s in zip(self.parameters, self.means, self.squares, strict=True):
-            m.mul_(self.betas[0]).add_((1 - self.betas[0]) * p.grad)
-            s.mul_(self.betas[1]).add_((1 - self.betas[1]) * p.grad**2)
-            p -= self.lr * m / (s.sqrt() + self.eps)
+def no_bias_correction(self, p, g, m, s):
+    m.mul_(self.betas[0]).add_((1 - self.betas[0]) * g)
+    s.mul_(self.betas[1]).add_((1 - self.betas[1]) * g**2)
+    p -= self.lr * m / (s.sqrt() + 1e-8)
 
 
 def forgotten_transpose(self, x):
@@ -184,8 +201,8 @@ MUTATIONS = [
     (lesson, "softmax", wrong_axis, "section_regression"),
     (lesson, "cross_entropy", shifted_target, "section_regression"),
     (lesson.TwoLayerNet, "backward", forgotten_relu_mask, "section_backpropagation"),
-    (lesson.Adam, "step", no_bias_correction, "section_optimizers"),
-    (lesson.Momentum, "step", lesson.SGD.step, "section_optimizers"),
+    (lesson.Adam, "update", no_bias_correction, "section_optimizers"),
+    (lesson.Momentum, "update", lesson.SGD.update, "section_optimizers"),
     (lesson.Linear, "forward", forgotten_transpose, "section_modules_and_data"),
     (lesson.Value, "tanh", lambda self: lesson.Value(np.tanh(self.data)), "section_autograd"),
 ]
@@ -217,62 +234,6 @@ def test_quick_learning_band(quick_runs):
     slow_claims = ("배 넘게 빠릅니다",)  # 시간은 기계의 사정에 달렸으므로 방향만 봄
     for claim in done.metrics["claims"]:
         assert claim["holds"] or claim["claim"].endswith(slow_claims), claim
-
-
-def weights(folder):
-    return torch.load(folder / NAME / "model-quick.pt", weights_only=True)
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_run_ends_with_the_same_weights(tmp_path):
-    arguments = ("--quick", "--only", "1.7,1.9", "--epochs", "6")
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    whole.mkdir(), killed.mkdir()
-    assert run_lesson(NAME, *arguments, output=whole).status == 0
-    process = subprocess.Popen(
-        command(NAME, *arguments, "--output-dir", killed),
-        env=environment(),
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-    for line in process.stdout:
-        if "에폭  3/6" in line:
-            break
-    process.kill()
-    process.communicate()
-    assert not (killed / NAME / "model-quick.pt").exists()
-    done = run_lesson(NAME, *arguments, "--resume", output=killed)
-    assert done.status == 0 and "이어 갑니다" in done.stdout
-    ours, reference = weights(killed), weights(whole)
-    assert all(torch.equal(ours[key], reference[key]) for key in reference)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_saves_and_tells_how_to_resume(number, tmp_path):
-    arguments = ("--quick", "--only", "1.7", "--epochs", "200")
-    process = subprocess.Popen(
-        command(NAME, *arguments, "--output-dir", tmp_path),
-        env=environment(),
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-    for line in process.stdout:
-        if "에폭  2/" in line:
-            break
-    process.send_signal(number)
-    start = time.perf_counter()
-    _, errors = process.communicate(timeout=30)
-    assert time.perf_counter() - start < 5
-    assert process.returncode == 130 and "Traceback" not in errors
-    assert "이어서 실행: python" in errors and errors.rstrip().endswith("--resume")
-    assert (tmp_path / NAME / "checkpoint-quick.pt").exists()
-    assert not list((tmp_path / NAME).glob("*.part"))
 
 
 @pytest.mark.slow

@@ -6,11 +6,14 @@ import dataclasses
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
-from conftest import LESSONS, ROOT, environment, load_lesson, run_lesson
+import torch
+from conftest import LESSONS, ROOT, command, environment, load_lesson, run_lesson
 
 HEADER_FIELDS = "배우는 것,먼저 볼 것,데이터,실행,빠른 확인,기대 결과,확인한 환경".split(",")
 COMMON_FLAGS = (
@@ -21,6 +24,10 @@ LOOP = ["1) 순전파", "2) 손실", "3) 기울기 비우기", "4) 역전파", "
 MINIMUM = {
     "01_pytorch_basics": {"checks": 15, "claims": 6, "figures": 5},
     "02_neural_networks": {"checks": 18, "claims": 10, "figures": 9},
+}
+TRAINING = {  # 학습하고 model.pt를 저장하는 절
+    "01_pytorch_basics": "1.7,1.9",
+    "02_neural_networks": "2.8",
 }
 METRICS_KEYS = set(
     "lesson quick device device_name dtype seed versions data seconds section_seconds "
@@ -163,3 +170,56 @@ def test_wrong_arguments(name, wrong, capsys, tmp_path):
 def test_wrong_flag_in_a_real_process(name, tmp_path):
     done = run_lesson(name, "--quik", output=tmp_path)
     assert done.status == 2 and "--quick" in done.stderr and "Traceback" not in done.stderr
+
+
+# -- 끊김과 이어 하기 ------------------------------------------------------------------
+def start_and_wait(name, *arguments, output, line_start):
+    """강의를 띄우고 출력에 `line_start`가 나올 때까지 기다립니다."""
+    process = subprocess.Popen(
+        command(name, *arguments, "--output-dir", output),
+        env=environment(),
+        cwd=output,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    for line in process.stdout:
+        if line_start in line:
+            return process
+    raise AssertionError(process.stderr.read())
+
+
+def weights(folder, name):
+    return torch.load(folder / name / "model-quick.pt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_run_ends_with_the_same_weights(name, tmp_path):
+    arguments = ("--quick", "--only", TRAINING[name], "--epochs", "6")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir(), killed.mkdir()
+    assert run_lesson(name, *arguments, output=whole).status == 0
+    process = start_and_wait(name, *arguments, output=killed, line_start="에폭  3/6")
+    process.kill()
+    process.communicate()
+    assert not (killed / name / "model-quick.pt").exists()
+    done = run_lesson(name, *arguments, "--resume", output=killed)
+    assert done.status == 0 and "이어 갑니다" in done.stdout
+    ours, reference = weights(killed, name), weights(whole, name)
+    assert all(torch.equal(ours[key], reference[key]) for key in reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_saves_and_tells_how_to_resume(name, number, tmp_path):
+    arguments = ("--quick", "--only", TRAINING[name], "--epochs", "200")
+    process = start_and_wait(name, *arguments, output=tmp_path, line_start="에폭  2/")
+    process.send_signal(number)
+    start = time.perf_counter()
+    _, errors = process.communicate(timeout=30)
+    assert time.perf_counter() - start < 5
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert "이어서 실행: python" in errors and errors.rstrip().endswith("--resume")
+    assert (tmp_path / name / "checkpoint-quick.pt").exists()
+    assert not list((tmp_path / name).glob("*.part"))

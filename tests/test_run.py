@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from utils import lesson as lesson_module
 from utils.errors import UserError
@@ -132,6 +134,48 @@ def test_gradient_check_does_not_skip_unnamed_gradients(run):
         run.check_with_gradient(
             "곱", lambda a, b: a * b, lambda a, b: b * a, x, w, input_names=["하나"]
         )
+
+
+class Shift(nn.Module):
+    """평균을 빼고 버퍼에 적는 모듈입니다. `wrong`이면 버퍼를 잘못 고칩니다."""
+
+    def __init__(self, wrong=False):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(3))
+        self.register_buffer("seen", torch.zeros(3))
+        self.wrong = wrong
+
+    def forward(self, x):
+        self.seen += x.detach().mean(dim=0) * (2 if self.wrong else 1)
+        return x - x.mean(dim=0) + self.bias
+
+
+def test_module_check_sees_parameters_and_buffers(run):
+    class NoBias(Shift):
+        def forward(self, x):
+            return super().forward(x) - self.bias.detach()
+
+    run.check_modules("같은 모듈", Shift(), Shift(), torch.randn(4, 3))
+    with pytest.raises(CheckFailed, match="seen"):
+        run.check_modules("틀린 버퍼", Shift(wrong=True), Shift(), torch.randn(4, 3))
+    with pytest.raises(CheckFailed, match="순전파"):  # bias가 0이면 드러나지 않는 오류
+        run.check_modules("빠진 bias", NoBias(), Shift(), torch.randn(4, 3))
+    with pytest.raises(CheckFailed, match="이름"):
+        run.check_modules("다른 이름", Shift(), nn.Linear(3, 3), torch.randn(4, 3))
+
+
+def test_optimizer_check_sees_a_wrong_step(run):
+    right = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
+    run.check_optimizer("모멘텀", right, right)
+    with pytest.raises(CheckFailed):
+        run.check_optimizer("모멘텀", partial(torch.optim.SGD, lr=0.1, momentum=0.8), right)
+
+
+def test_claim_writes_values_by_name(run):
+    run.claim("비율", {"가": 0.5, "나": 0.25}, holds=True)
+    run.claim("배수", {"가": 2.0}, holds=True, unit="배")
+    measured = [claim["measured"] for claim in run.metrics["claims"]]
+    assert measured == ["가 50.0 %, 나 25.0 %", "가 2배"]
 
 
 def test_false_claim_is_printed_and_recorded(run, capsys):

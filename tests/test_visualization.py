@@ -7,14 +7,19 @@ import importlib.util
 import matplotlib
 import numpy as np
 import pytest
+import torch
 
 from utils import visualization
 from utils.errors import UserError
 from utils.visualization import (
+    bar_figure,
     confusion_matrix_figure,
+    hardest_pair_figure,
     image_grid,
+    importance_figure,
     korean_font,
     learning_curves,
+    line_figure,
     log_axis,
     new_figure,
     refuse_missing_glyphs,
@@ -60,6 +65,20 @@ def test_every_shared_figure_draws():
     ]
     draw(learning_curves(history))
     draw(learning_curves(history[:1]))
+    line = {"가": ([1, 2], [1e-9, 1])}
+    draw(line_figure(line, "가로", "세로", "제목", log="xy", dashed=line))
+    draw(bar_figure({"학습": {"가": 1, "나": 2}, "검증": {"가": 2, "나": 1}}, "세로", "제목"))
+    draw(importance_figure([{"학습률": i, "너비": -i} for i in range(4)], [0.1, 0.2, 0.3, 0.4]))
+
+
+def test_hardest_pair_is_the_most_confused_one():
+    targets, predictions = torch.tensor([0, 0, 1, 2, 2, 1]), torch.tensor([1, 1, 0, 2, 0, 1])
+    images = torch.arange(6, dtype=torch.uint8)[:, None, None].expand(6, 4, 4)
+    figure = hardest_pair_figure(images, targets, predictions, ("가", "나", "다"))
+    assert "가와 나 (틀린 3장)" in figure.get_suptitle()
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titles == ["정답 가\n예측 나", "정답 가\n예측 나", "정답 나\n예측 가"]
+    draw(figure)
     draw(image_grid(np.zeros((5, 8, 8)), ["가"] * 5, 3, "제목"))
     draw(image_grid(np.zeros((1, 8, 8, 3), np.uint8), ["가"], 3, "제목"))
     draw(confusion_matrix_figure(np.eye(3, dtype=int) * 4, ["바지", "셔츠", "운동화"]))

@@ -69,6 +69,15 @@ class Found(NamedTuple):
     arrays: ImageArrays
 
 
+class TrainVal(NamedTuple):
+    """장치에 올린 학습 데이터 (`x`, `y`)와 검증 데이터 (`x_val`, `y_val`)입니다."""
+
+    x: Tensor
+    y: Tensor
+    x_val: Tensor
+    y_val: Tensor
+
+
 class ImageDataset:
     """메모리에 올린 이미지 분류 데이터입니다.
 
@@ -86,6 +95,14 @@ class ImageDataset:
         sizes = (len(train), len(val), len(y_test))
         digest = content_sha256(*found.arrays)
         self.provenance = Provenance(name, found.source, found.detail, digest, *sizes)
+
+    def on(
+        self, device: torch.device, num_train: int | None = None, num_val: int | None = None
+    ) -> TrainVal:
+        """학습 데이터와 검증 데이터를 장치에 올립니다. 수를 주면 앞에서부터 그만큼만 올립니다."""
+        train, val = (self.x_train, self.y_train), (self.x_val, self.y_val)
+        parts = [t[:num_train] for t in train] + [t[:num_val] for t in val]
+        return TrainVal(*(part.to(device) for part in parts))
 
     def take_test(self) -> tuple[Tensor, Tensor]:
         """테스트 이미지와 레이블을 한 번만 내줍니다.
@@ -278,6 +295,15 @@ def read_image(path: Path, color: bool = False) -> np.ndarray:
     return image
 
 
+def center_square(image: np.ndarray, size: int) -> np.ndarray:
+    """가운데를 정사각형으로 잘라 (size, size, 3)으로 줄이거나 늘립니다."""
+    side = min(image.shape[:2])
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    square = image[top : top + side, left : left + side]
+    method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    return cv2.resize(square, (size, size), interpolation=method)
+
+
 # ---------------------------------------------------------------------------------------------
 # IDX 파일 네 개로 나누어 주는 데이터셋 (MNIST, Fashion-MNIST)
 # ---------------------------------------------------------------------------------------------
@@ -290,6 +316,7 @@ IDX_FILES = (
 KNOWN_CONTENT = {
     "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16": "MNIST",
     "ca3ab2a37f845e1b8ae23cab1b51749a3011ba3bf1d9016176d75cbaabac376f": "Fashion-MNIST",
+    "80387ddb9a0edf3fc4a964ee3770296169bb26a651050df20035579673099660": "CIFAR-10",
 }
 
 

@@ -170,7 +170,9 @@ def _common_flags(parser: argparse.ArgumentParser) -> None:
     flag("--debug", "오류가 나면 자세한 추적을 보여 줍니다", action="store_true")
 
 
-def _config_flags(parser: argparse.ArgumentParser, config: Any, quick: Any) -> None:
+def _config_flags(
+    parser: argparse.ArgumentParser, config: Any, quick: Any
+) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("이 강의의 옵션")
     for field in dataclasses.fields(config):
         default, quick_default = getattr(config, field.name), getattr(quick, field.name)
@@ -190,6 +192,16 @@ def _config_flags(parser: argparse.ArgumentParser, config: Any, quick: Any) -> N
             metavar=metavar,
             help=field.metadata["help"] + shown,
         )
+    return group
+
+
+def _preset_flag(group: argparse._ArgumentGroup) -> None:
+    names = ("auto", "cpu", "gpu")
+    parse = functools.partial(_parse_value, kind=str, limits={"choices": names})
+    text = "설정 묶음 (기본 auto: CUDA이면 gpu). 따로 준 옵션이 먼저입니다"
+    group.add_argument(
+        "--preset", type=parse, metavar="{" + ",".join(names) + "}", default="auto", help=text
+    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -212,12 +224,15 @@ class Lesson:
         header: 강의의 머리말(`__doc__`).
         config: 전체 실행의 설정.
         quick: `--quick`의 설정.
+        gpu: CUDA에서 쓸 더 큰 설정. 있으면 `--preset`으로 고를 수 있습니다.
     """
 
-    def __init__(self, file: str, header: str, config: Any, quick: Any) -> None:
+    def __init__(
+        self, file: str, header: str, config: Any, quick: Any, gpu: Any | None = None
+    ) -> None:
         self.name = Path(file).stem
         self.title = header.strip().splitlines()[0].lstrip("# ")
-        self.config, self.quick = config, quick
+        self.config, self.quick, self.gpu = config, quick, gpu
         self.sections: dict[str, Section] = {}
 
     def section(self, number: str, title: str, needs: tuple[str, ...] = ()) -> Callable:
@@ -255,7 +270,9 @@ class Lesson:
             exit_on_error=False,
         )
         _common_flags(parser)
-        _config_flags(parser, self.config, self.quick)
+        group = _config_flags(parser, self.config, self.quick)
+        if self.gpu:
+            _preset_flag(group)
         args = parser.parse(argv)
         if args.list:
             print(self.title)
@@ -264,8 +281,16 @@ class Lesson:
             raise SystemExit(0)
         names = [field.name for field in dataclasses.fields(self.config)]
         given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-        config = dataclasses.replace(self.quick if args.quick else self.config, **given)
+        config = dataclasses.replace(self._base_config(args), **given)
         return Run(self, args, config, self._select(parser, args.only))
+
+    def _base_config(self, args: argparse.Namespace) -> Any:
+        if args.quick:
+            return self.quick
+        if self.gpu is None or args.preset == "cpu":
+            return self.config
+        on_cuda = devices.pick_device(args.device).type == "cuda"
+        return self.gpu if args.preset == "gpu" or on_cuda else self.config
 
     def _select(self, parser: _KoreanParser, only: str) -> set[str]:
         """`--only`로 고른 절과 그 절이 필요로 하는 절의 번호를 돌려줍니다."""
@@ -394,15 +419,22 @@ class Run:
     def check_modules(
         self, name: str, ours: nn.Module, reference: nn.Module, x: Tensor, atol: float = 1e-9
     ) -> None:
-        """매개변수의 이름이 같은 두 모듈의 순전파와, 매개변수와 입력의 기울기를 비교합니다.
+        """이름이 같은 매개변수를 가진 두 모듈의 순전파, 기울기, 버퍼(이동 평균 따위)를 비교합니다.
 
-        두 모듈은 `load_state_dict`로 같은 값을 가진 상태여야 합니다. 복사본을 쓰므로 모듈은 변하지
-        않습니다.
+        두 모듈에 같은 무작위 값을 넣고 비교합니다. 왜: weight 1과 bias 0으로 비교하면 그것을
+        빠뜨린 구현도 같아 보입니다. 복사본을 쓰므로 넘긴 모듈은 변하지 않습니다.
         """
-        dtype, _ = self.exact(atol)
-        copies = [copy.deepcopy(module).to(self.device, dtype) for module in (ours, reference)]
+        dtype, tolerance = self.exact(atol)
+        ours, reference = (copy.deepcopy(m).to(self.device, dtype) for m in (ours, reference))
+        with torch.no_grad():
+            for value in ours.parameters():
+                value.normal_()
+            for value in ours.buffers():
+                value.uniform_(0.5, 1.5)  # 분산일 수 있어 양수
+        missing, unexpected = reference.load_state_dict(ours.state_dict(), strict=False)
+        if unexpected or set(missing) & {key for key, _ in reference.named_parameters()}:
+            raise CheckFailed(f"{name}: 매개변수의 이름이 다릅니다({missing}, {unexpected})")
         names = [key for key, _ in ours.named_parameters()]
-        values = [dict(ours.named_parameters())[key] for key in names]
 
         def call(module: nn.Module) -> Callable:
             def function(*arguments: Tensor) -> Tensor:
@@ -413,8 +445,37 @@ class Run:
 
         gradient_names = [f"{key}의 기울기" for key in [*names, "입력"]]
         self.check_with_gradient(
-            name, *map(call, copies), *values, x, atol=atol, input_names=gradient_names
+            name,
+            *map(call, (ours, reference)),
+            *(*ours.parameters(), x),
+            atol=atol,
+            input_names=gradient_names,
         )
+        for key, buffer in ours.named_buffers():
+            self.check(f"{name}, {key}", buffer, reference.get_buffer(key), tolerance)
+
+    def check_optimizer(
+        self, name: str, ours: Callable, reference: Callable, steps: int = 50, atol: float = 1e-9
+    ) -> None:
+        """두 옵티마이저가 같은 곳에서 출발해 걸음마다 같은 곳을 지나는지 비교합니다.
+
+        Args:
+            ours: 매개변수의 목록을 받아 직접 만든 옵티마이저를 내는 함수.
+            reference: 같은 목록을 받아 torch.optim의 옵티마이저를 내는 함수.
+        """
+        dtype, atol = self.exact(atol)
+        start, pull = torch.randn(2, 12, generator=torch.Generator().manual_seed(0), dtype=dtype)
+        paths = []
+        for make in (ours, reference):
+            p = start.to(self.device).clone().requires_grad_()
+            optimizer, path = make([p]), []
+            for _ in range(steps):
+                optimizer.zero_grad()
+                (p**2 + (pull.to(p) * p).sin()).sum().backward()
+                optimizer.step()
+                path.append(p.detach().clone())
+            paths.append(torch.stack(path))
+        self.check(f"{name}, {steps}걸음의 자리와 torch.optim의 차이", *paths, atol)
 
     def exact(self, atol: float) -> tuple[torch.dtype, float]:
         """지금 장치에서 비교에 쓸 가장 정밀한 자료형과 허용 오차입니다."""
@@ -422,9 +483,22 @@ class Run:
             return torch.float32, max(atol, 1e-4)
         return torch.float64, atol
 
-    def claim(self, text: str, *, measured: str | float, holds: bool) -> None:
-        """주장, 측정값, 판정을 출력하고 기록합니다. 판정이 '아니오'여도 숨기지 않습니다."""
+    def claim(
+        self, text: str, measured: str | Mapping[str, float], holds: bool, unit: str = "%"
+    ) -> None:
+        """주장, 측정값, 판정을 출력하고 기록합니다. 판정이 '아니오'여도 숨기지 않습니다.
+
+        Args:
+            measured: 측정값을 적은 글, 또는 이름마다의 값. 값은 `unit`으로 적습니다.
+            unit: `%`이면 0~1의 비율을 백분율로 적습니다.
+        """
         holds = bool(holds)
+        if isinstance(measured, Mapping):
+            measured = (
+                percents(measured)
+                if unit == "%"
+                else ", ".join(f"{name} {value:.4g}{unit}" for name, value in measured.items())
+            )
         self.metrics["claims"].append({"claim": text, "measured": measured, "holds": holds})
         print(f"  [판정] {text}\n         측정: {measured} -> {'예' if holds else '아니오'}")
 
@@ -481,6 +555,14 @@ class Run:
         identity |= {f"고른 {key}": value for key, value in (chosen or {}).items()}
         self.checkpoint_path = self.path(name)
         return Checkpoint(self.checkpoint_path, identity, model, optimizer, scheduler)
+
+    def epoch(self, history: Sequence[Mapping[str, float]]) -> None:
+        """방금 끝난 에폭의 손실과 검증 정확도를 출력합니다."""
+        last = history[-1]
+        print(
+            f"  에폭 {len(history):2}/{self.config.epochs}: 학습 손실 {last['train_loss']:.4f}, "
+            f"검증 손실 {last['val_loss']:.4f}, 검증 정확도 {100 * last['val_accuracy']:.2f} %"
+        )
 
     def path(self, name: str) -> Path:
         """결과 폴더 안의 파일입니다.

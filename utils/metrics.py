@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.data_utils import iterate_batches
+from utils.data_utils import ImageDataset, TrainVal, iterate_batches
 from utils.device import autocast
 
 
@@ -42,6 +44,19 @@ def evaluate(
     return loss / len(x), correct / len(x)
 
 
+def epoch_scores(model: nn.Module, data: TrainVal, dtype: torch.dtype) -> dict[str, float]:
+    """한 에폭의 기록입니다. 학습 쪽은 앞의 5,000장을 검증과 똑같이 평가 상태로 잽니다."""
+    train = evaluate(model, data.x[:5000], data.y[:5000], dtype)
+    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    val = evaluate(model, data.x_val, data.y_val, dtype)
+    return dict(zip(names, train + val, strict=True))
+
+
+def val_accuracy(model: nn.Module, data: TrainVal) -> float:
+    """검증 데이터의 정확도입니다."""
+    return evaluate(model, data.x_val, data.y_val)[1]
+
+
 @torch.inference_mode()
 def predict_logits(model: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """이미지 N장의 점수 (N, K)를 평가 상태에서 구해 CPU에 모읍니다(1강 1.8절)."""
@@ -66,3 +81,37 @@ def softmax_regression_accuracy(x_train: Tensor, y_train: Tensor, x: Tensor, y: 
     model = LogisticRegression(max_iter=1000, tol=1e-3)
     model.fit(pixels(x_train), y_train.numpy())
     return model.score(pixels(x), y.numpy())
+
+
+@torch.inference_mode()
+def nearest_neighbor_accuracy(
+    x_train: Tensor, y_train: Tensor, x: Tensor, y: Tensor, neighbors: int = 5
+) -> float:
+    """픽셀의 거리가 가까운 학습 이미지 `neighbors`장의 다수결로 답할 때의 정확도입니다."""
+    known = x_train.flatten(1).float() / 255  # (N, D)
+    half = known.square().sum(dim=1) / 2
+    correct = 0
+    for images, labels in iterate_batches(x, y, 500):
+        # 왜: 거리의 제곱 |a|^2 - 2ab + |b|^2에서 순서를 정하는 것은 뒤의 두 항뿐임
+        near = (images.flatten(1).float() / 255 @ known.T - half).topk(neighbors, dim=1).indices
+        correct += (y_train[near].mode(dim=1).values == labels).sum().item()
+    return correct / len(x)
+
+
+def pixel_floors(data: ImageDataset, x_test: Tensor, y_test: Tensor) -> dict[str, float]:
+    """이미지 분류의 기준선 둘(1강 1.8절)의 테스트 정확도입니다."""
+    linear = softmax_regression_accuracy(data.x_train, data.y_train, x_test, y_test)
+    majority = majority_accuracy(data.y_train, y_test)
+    return {"가장 많은 클래스만 답하기": majority, "소프트맥스 회귀": linear}
+
+
+def class_table(names: Sequence[str], columns: Sequence[str], scores: Sequence[Tensor]) -> str:
+    """클래스마다의 지표 (K,)들을 백분율 표로 적습니다. `columns`는 지표의 이름입니다."""
+
+    def pad(text: str, width: int) -> str:  # 한글은 화면에서 두 칸
+        return " " * (width - sum(2 if ord(c) > 0x1100 else 1 for c in text)) + text
+
+    rows = [pad("", 14) + "".join(pad(column, 8) for column in columns)]
+    for name, *values in zip(names, *(score.tolist() for score in scores), strict=True):
+        rows.append(pad(name, 14) + "".join(f"{100 * value:8.1f}" for value in values))
+    return "\n".join(rows)

@@ -6,12 +6,14 @@ import io
 import pickle
 import random
 import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from utils.errors import UserError
 from utils.files import write_atomically
@@ -20,6 +22,34 @@ from utils.files import write_atomically
 def count_parameters(model: nn.Module) -> int:
     """학습되는 매개변수의 수를 셉니다."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@dataclass
+class Optimizer:
+    """옵티마이저의 공통 부분입니다(1강 1.5절). 갱신 규칙은 물려받은 클래스의 `update`가 정합니다.
+
+    `step`은 매개변수 `p`마다 `update(p, g, m, s)`를 부릅니다. `g`는 기울기이고, `m`과 `s`는 모양이
+    `p`와 같은 기억할 텐서로 0에서 시작합니다. `time`은 지금이 몇 번째 걸음인지입니다.
+    """
+
+    parameters: Iterable[Tensor]
+    lr: float
+
+    def __post_init__(self) -> None:
+        self.parameters, self.time = list(self.parameters), 0
+        self.memory = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.parameters]
+
+    def zero_grad(self) -> None:
+        """기울기를 비웁니다."""
+        for p in self.parameters:
+            p.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """한 걸음 갱신합니다."""
+        self.time += 1
+        for p, (m, s) in zip(self.parameters, self.memory, strict=True):
+            self.update(p, p.grad, m, s)
 
 
 def save_weights(path: Path, model: nn.Module) -> None:

@@ -18,6 +18,7 @@ from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from utils.errors import UserError
 
@@ -112,25 +113,51 @@ def log_axis(axes: Axes, which: str = "y") -> None:
 
 def line_figure(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    *,
     xlabel: str,
     ylabel: str,
     title: str,
     log: str = "",
+    dashed: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> Figure:
     """이름마다의 (가로 값, 세로 값)을 한 그림에 선으로 그립니다.
 
     Args:
         log: 로그로 그릴 축. `x`, `y`, `xy`.
+        dashed: 이름이 같은 선과 같은 색의 점선으로 함께 그릴 것(이론의 예측 따위).
     """
     figure, ax = new_figure(width=6.5)
     for name, (x, y) in curves.items():
-        ax.plot(x, y, "o-" if len(x) <= 30 else "-", markersize=4, label=name)
+        style = "o" if dashed else "o-" if len(x) <= 30 else "-"
+        (line,) = ax.plot(x, y, style, markersize=4, label=name)
+        if dashed:
+            ax.plot(*dashed[name], "--", color=line.get_color())
     for which in log:
         log_axis(ax, which)
+    if "x" not in log:
+        ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if len(curves) > 1:
         ax.legend(fontsize=8)
+    return figure
+
+
+def bar_figure(groups: Mapping[str, Mapping[str, float]], ylabel: str, title: str) -> Figure:
+    """무리마다 색이 다른 막대를 항목별로 나란히 그립니다.
+
+    Args:
+        groups: `{무리: {항목: 값}}`. 모든 무리의 항목이 같아야 합니다.
+    """
+    names = list(next(iter(groups.values())))
+    figure, ax = new_figure(width=max(5.0, 0.9 * len(names)))
+    thick = 0.8 / len(groups)
+    for number, (group, values) in enumerate(groups.items()):
+        places = np.arange(len(names)) + (number - (len(groups) - 1) / 2) * thick
+        ax.bar(places, [values[name] for name in names], thick, label=group)
+    ax.set_xticks(range(len(names)), names, rotation=20 if len(names) > 4 else 0)
+    ax.set(ylabel=ylabel, title=title)
+    if len(groups) > 1:
+        ax.margins(y=0.18)  # 범례가 막대를 가리지 않게 위를 비움
+        ax.legend(loc="upper center", ncols=len(groups))
     return figure
 
 
@@ -192,3 +219,36 @@ def confusion_matrix_figure(matrix: np.ndarray, names: Sequence[str]) -> Figure:
     ax.set_yticks(ticks, names)
     ax.set(xlabel="예측", ylabel="정답", title="혼동 행렬")
     return figure
+
+
+def hardest_pair_figure(
+    images: Tensor, targets: Tensor, predictions: Tensor, names: Sequence[str]
+) -> Figure:
+    """서로 가장 많이 바꾸어 답한 두 클래스의 틀린 이미지를 20장까지 그립니다."""
+    images, targets, predictions = images.numpy(), targets.numpy(), predictions.numpy()
+    errors = np.zeros((len(names), len(names)), int)
+    np.add.at(errors, (targets, predictions), 1)
+    errors += errors.T
+    np.fill_diagonal(errors, 0)
+    i, j = np.unravel_index(errors.argmax(), errors.shape)
+    wrong = ((targets == i) & (predictions == j)) | ((targets == j) & (predictions == i))
+    shown = np.flatnonzero(wrong)[:20]
+    titles = [f"정답 {names[targets[k]]}\n예측 {names[predictions[k]]}" for k in shown]
+    title = f"가장 헷갈리는 짝: {names[i]}와 {names[j]} (틀린 {wrong.sum()}장)"
+    return image_grid(images[shown], titles, 10, title)
+
+
+def importance_figure(trials: Sequence[Mapping[str, float]], scores: Sequence[float]) -> Figure:
+    """하이퍼파라미터의 중요도입니다. 점수를 랜덤 포레스트로 설명해 어림하고, 합은 1입니다."""
+    from sklearn.ensemble import RandomForestRegressor  # 왜: 불러오는 데 오래 걸려 쓸 때 부름
+
+    forest = RandomForestRegressor(100, random_state=0)
+    forest.fit([list(trial.values()) for trial in trials], scores)
+    importance = dict(zip(trials[0], forest.feature_importances_, strict=True))
+    return bar_figure({"중요도": importance}, "중요도 (합 1)", "무엇이 정확도를 갈랐는지")
+
+
+def overlay(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """사진 (H, W, 3)에 0~1의 지도 (H, W)를 빨강으로 겹친 uint8 사진입니다."""
+    color = matplotlib.colormaps["jet"](heat)[..., :3] * 255
+    return (0.55 * photo + 0.45 * color).astype(np.uint8)

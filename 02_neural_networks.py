@@ -44,7 +44,7 @@ from utils.model_utils import Optimizer, count_parameters, save_weights
 @dataclass(frozen=True)
 class Config:
     epochs: int = setting(20, "마지막 학습에서 데이터를 몇 번 돌지(에폭)", low=1)
-    batch_size: int = setting(256, "한 번에 보는 이미지 수", low=2)
+    batch_size: int = setting(256, "마지막 학습에서 한 번에 보는 이미지 수", low=2)
     lr: float = setting(0.003, "2.8절에서 뽑을 학습률의 가운데 값", above=0)
     small: int = setting(6000, "작은 실험에 쓰는 학습 이미지 수", low=2000)
     steps: int = setting(300, "작은 실험의 걸음 수", low=20)
@@ -57,10 +57,10 @@ chapter = Lesson(__file__, __doc__, Config(), QUICK)
 
 # %% [markdown]
 # ## 실험을 위한 준비
-# 이 강의는 부품마다 작은 실험을 합니다. 실험은 모두 같은 데이터(학습 이미지의 일부와 검증 이미지)와
-# 아래의 짧은 반복문 `fit`을 씁니다. 그래서 실험끼리는 견줄 수 있지만, 실험의 정확도는 마지막 성적이
-# 아닙니다. 마지막 모델은 2.8절에서 학습 데이터 전체로 처음부터 다시 학습시킵니다. 판정 하나는 시드
-# 하나의 결과입니다. `--seed 1`로 다시 실행해 판정이 바뀐다면 그 차이는 우연보다 크지 않습니다.
+# 부품마다 작은 실험을 합니다. 학습하는 실험은 모두 Fashion-MNIST(옷, 신발, 가방 10종의 28x28 회색조
+# 이미지)의 일부와 짧은 반복문 `fit`을 쓰므로, 같은 절의 값끼리 비교할 수 있지만 마지막 성적은
+# 아닙니다. 마지막 모델은 2.8절에서 학습 데이터 전체로 처음부터 학습시킵니다. 판정은 시드 하나의
+# 결과이고, 검증 이미지 2,000장으로 잰 정확도는 1 %p쯤 우연히 달라집니다.
 
 
 # %%
@@ -74,8 +74,8 @@ class MLP(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for n, m in pairwise([28 * 28, *hidden]):  # (784, 첫 계층), (첫 계층, 둘째 계층), ...
-            layers += [nn.Linear(n, m), *([nn.BatchNorm1d(m)] if norm else [])]
-            layers += [activation(), nn.Dropout(dropout)]
+            between = nn.BatchNorm1d(m) if norm else nn.Identity()
+            layers += [nn.Linear(n, m), between, activation(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers, nn.Linear(hidden[-1], 10))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def small_data(run: Run) -> TrainVal:
 
 
 def make_mlp(run: Run, hidden: Sequence[int] = (128, 64), **options) -> MLP:
-    torch.manual_seed(run.seed)  # 왜: 견줄 모델은 같은 난수에서 시작해야 공정함
+    torch.manual_seed(run.seed)  # 왜: 비교할 모델은 같은 난수에서 시작해야 공정함
     return MLP(hidden, **options).to(run.device)
 
 
@@ -111,7 +111,7 @@ def fit(model, data: TrainVal, steps: int, optimizer=None, criterion=F.cross_ent
 # %% [markdown]
 # ## 2.1 다층 퍼셉트론: 매개변수, 깊이, 너비
 # **왜 필요할까요?** 모델을 바꾸어 보기 전에 모델의 크기를 셀 줄 알아야 합니다. 크기가 다른 두
-# 모델을 견주면 무엇 때문에 달라졌는지 알 수 없습니다.
+# 모델을 비교하면 무엇 때문에 달라졌는지 알 수 없습니다.
 # ```text
 # 완전연결 계층의 매개변수 = 입력 수 * 출력 수 + 출력 수(편향)
 # 예: 784 -> 128 -> 10     784 * 128 + 128 + 128 * 10 + 10 = 101,770
@@ -127,7 +127,7 @@ def count_by_hand(hidden: Sequence[int]) -> int:
 
 
 def summarize(model: nn.Module, x: Tensor) -> list[tuple[str, tuple[int, ...], int]]:
-    """계층마다 (이름, 출력의 모양, 매개변수의 수)를 순전파 한 번으로 모읍니다."""
+    """계층마다 (이름, 출력의 모양, 매개변수의 수)를 모읍니다. `model`은 평가 상태가 됩니다."""
     rows = []
 
     def note(layer: nn.Module, inputs: tuple, output: Tensor) -> None:
@@ -135,7 +135,7 @@ def summarize(model: nn.Module, x: Tensor) -> list[tuple[str, tuple[int, ...], i
 
     lowest = [layer for layer in model.modules() if not list(layer.children())]
     hooks = [layer.register_forward_hook(note) for layer in lowest]
-    model(x)
+    model.eval()(x)
     for hook in hooks:
         hook.remove()  # 주의: 떼지 않으면 다음 순전파에서도 불림
     return rows
@@ -145,7 +145,10 @@ def summarize(model: nn.Module, x: Tensor) -> list[tuple[str, tuple[int, ...], i
 def section_multilayer_perceptron(run: Run) -> None:
     data = small_data(run)
     images, titles = fashion_mnist.sample_beside_original(run.data_dir)
-    run.figure(plot.image_grid(images, titles, 10, "그린 표본과 원본(있을 때)"), "01_samples")
+    run.figure(
+        plot.image_grid(images, titles, 10, "코드로 그린 표본(위)과 원본(아래, 있을 때)"),
+        "01_samples",
+    )
     rows = summarize(make_mlp(run, norm=True), data.x[:2])
     for name, shape, count in rows:
         print(f"  {name:12} 출력 {shape!s:10} 매개변수 {count:,}")
@@ -171,11 +174,14 @@ def section_multilayer_perceptron(run: Run) -> None:
 # ## 2.2 활성화 함수
 # **왜 필요할까요?** 활성화 함수가 없으면 계층을 아무리 쌓아도 행렬 하나를 곱한 것과 같습니다. 어떤
 # 함수를 쓰는지는 역전파에서 드러납니다. 계층마다 그 도함수가 기울기에 곱해지기 때문입니다. 도함수는
-# 시그모이드가 많아야 0.25, tanh가 많아야 1, ReLU가 0 아니면 1입니다. 아래 코드가 곧 식입니다.
-# `normal_cdf(x)`는 표준정규분포를 따르는 값이 x보다 작을 확률입니다.
+# 시그모이드가 많아야 0.25, tanh가 많아야 1, ReLU가 0 아니면 1입니다. 아래 코드가 곧 식입니다(x가
+# -88쯤보다 작으면 exp가 넘쳐 기울기가 nan이 되므로, 모델에는 PyTorch의 함수를 씁니다).
 
 # %%
 sigmoid = lambda x: 1 / (1 + torch.exp(-x))
+normal_cdf = lambda x: (
+    0.5 * (1 + torch.erf(x / math.sqrt(2)))
+)  # 표준정규분포의 값이 x보다 작을 확률
 tanh = lambda x: 2 * sigmoid(2 * x) - 1
 relu = lambda x: torch.where(x > 0, x, 0.0)
 leaky_relu = lambda x: torch.where(x > 0, x, 0.01 * x)
@@ -188,7 +194,6 @@ relu_derivative = lambda x: (x > 0).to(x.dtype)
 leaky_relu_derivative = lambda x: torch.where(x > 0, torch.ones_like(x), 0.01)
 gelu_derivative = lambda x: normal_cdf(x) + x * normal_density(x)
 silu_derivative = lambda x: sigmoid(x) + x * sigmoid_derivative(x)
-normal_cdf = lambda x: 0.5 * (1 + torch.erf(x / math.sqrt(2)))
 normal_density = lambda x: torch.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)  # normal_cdf의 도함수
 
 ACTIVATIONS = {  # 이름: (직접 만든 것, 직접 만든 도함수, PyTorch의 함수, PyTorch의 계층)
@@ -217,9 +222,9 @@ def section_activations(run: Run) -> None:
     data, dead = small_data(run), {}
     for bias in (0, -1, -3):
         linear = make_mlp(run, (256,)).layers[0]
-        z = linear(data.x.flatten(1) / 127.5 - 1) - linear.bias + bias  # (N, 256), 편향을 바꿈
+        z = (data.x.flatten(1) / 127.5 - 1) @ linear.weight.T + bias  # (N, 256), 편향은 모두 bias
         dead[f"편향 {bias}"] = (z <= 0).all(dim=0).float().mean().item()
-    text = "편향을 나쁘게 시작하면 어느 이미지에도 켜지지 않는 죽은 ReLU가 생깁니다"
+    text = "편향을 나쁘게(크게 음수로) 시작하면 어느 이미지에도 켜지지 않는 죽은 ReLU가 생깁니다"
     run.claim(text, dead, dead["편향 -3"] > dead["편향 0"])
 
 
@@ -254,9 +259,9 @@ def measure_gradient_by_layer(run: Run) -> None:
 # 됩니다. 가중치의 처음 크기가 이것을 정합니다.
 # ```text
 # z = x @ W,  W의 칸은 평균 0, 표준편차 s     z의 제곱 평균 = n * s^2 * (x의 제곱 평균)
-# ReLU는 제곱 평균을 절반으로 만들므로        계층마다 n * s^2 / 2배
-#
-# n       들어오는 유닛의 수
+# ReLU는 음수인 절반을 0으로 만들므로         계층마다 n * s^2 / 2배
+# n, m    들어오는 유닛의 수와 나가는 유닛의 수
+# 기본값  s^2 = 1 / (3 * n)     계층마다 1/6배  (nn.Linear를 그대로 쓴 2.1절의 모델)
 # Xavier  s^2 = 2 / (n + m)     계층마다 1/2배  (n = m일 때. Glorot과 Bengio 2010)
 # He      s^2 = 2 / n           계층마다 1배    (He 외 2015)
 # ```
@@ -291,20 +296,21 @@ def section_initialization(run: Run) -> None:
     run.claim("20층 뒤의 크기는 이론의 예측과 3배 안에서 맞습니다", ratios, holds, unit="배")
     growth = {name: values[-1] / values[0] for name, (_, values) in measured.items()}
     holds = [name for name, ratio in growth.items() if 0.1 < ratio < 10] == ["He"]
-    run.claim("He 초기화만 20층 뒤의 크기가 첫 층의 10배 안입니다", growth, holds, unit="배")
-    data, model = small_data(run), make_mlp(run, (64,), activation=nn.Sigmoid)
+    run.claim("He 초기화만 20층 뒤의 크기가 첫 층의 0.1~10배입니다", growth, holds, unit="배")
+    data, model = small_data(run), make_mlp(run, (64,), activation=nn.Sigmoid)  # 왜: ReLU면 멈춤
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     fit(model, data, run.config.steps)
-    distinct = len(model.layers[0].weight.detach().cpu().unique(dim=0))
+    weight = model.layers[0].weight.detach().cpu()  # (64, 784)
+    distinct, moved = len(weight.unique(dim=0)), weight.abs().max().item()
     text = "0으로 시작한 은닉 유닛 64개는 학습한 뒤에도 모두 같습니다"
-    run.claim(text, f"서로 다른 유닛 {distinct}가지", distinct == 1)
+    measured = f"서로 다른 유닛 {distinct}가지, 가중치는 0에서 {moved:.2g}까지 움직임"
+    run.claim(text, measured, distinct == 1 and moved > 0)
 
 
 # %% [markdown]
-# **읽는 법.** 그래프의 세로축이 로그이므로 직선은 계층마다 같은 배수로 변한다는 뜻입니다. 0으로
-# 시작하면 모든 유닛이 같은 값을 내고 같은 기울기를 받아 영원히 같습니다. 그래서 무작위로
-# 시작합니다.
+# **읽는 법.** 세로축이 로그이므로 직선은 계층마다 같은 배수로 변한다는 뜻입니다. 0으로 시작하면
+# 모든 유닛이 같은 값을 내고 같은 기울기를 받아 영원히 같습니다. 그래서 무작위로 시작합니다.
 #
 # **더 해 보기.** `relu`를 `tanh`로 바꾸면 어느 초기화가 가장 좋습니까?
 #
@@ -314,8 +320,8 @@ def section_initialization(run: Run) -> None:
 # ```text
 # 제곱 오차          평균(k) (p[k] - Y[k])^2              p 확률, Y 원-핫 정답
 # 교차 엔트로피      -합(k) Y[k] log p[k]
-# 레이블 스무딩      Y를 (1 - e) * Y + e / K로 바꾼 교차 엔트로피. 지나친 자신감을 막습니다
-# 클래스 가중치      드문 클래스의 손실에 큰 수를 곱하고, 묶음에 든 가중치의 합으로 나눕니다
+# 레이블 스무딩      Y를 (1 - e) * Y + e / K로 바꾼 교차 엔트로피. 여기서는 e = 0.1
+# 클래스 가중치      손실에 N / (K * N[정답])을 곱하고, 묶음에 든 가중치의 합으로 나눕니다
 # ```
 
 
@@ -365,25 +371,23 @@ def section_losses(run: Run) -> None:
 # 0에 가깝습니다. 교차 엔트로피에서는 그 도함수가 약분됩니다(1강 1.3절). 그래도 짧은 실험에서는 둘의
 # 정확도가 비슷할 수 있습니다. 클래스 가중치를 준 뒤 전체 정확도가 어떻게 변했는지도 함께 보세요.
 #
-# **더 해 보기.** 가중치 대신 드문 이미지를 여러 번 복사해 넣으면 결과가 같습니까?
-#
 # ## 2.5 정규화 계층
 # **왜 필요할까요?** 초기화는 출발점만 맞춥니다. 학습하는 동안에도 값의 크기를 고르게 하려고 평균을
 # 빼고 표준편차로 나눕니다. 네 정규화의 가장 큰 차이는 **어느 축을 따라 평균을 내는지**입니다.
 # ```text
 # y = (x - 평균) / sqrt(분산 + eps) * weight + bias
 #
-# 입력 (N, C, L)   평균을 내는 축            평균과 분산의 단위
+# 입력 (N, C, L)   평균을 내는 축            평균과 분산의 단위 (C 채널, L 길이, T 자리, D 특징)
 # 배치 정규화      N, L                      채널마다 하나 (묶음 전체를 봄)
 # 계층 정규화      C, L. (B, T, D)라면 D     데이터마다 하나. (B, T, D)라면 자리마다 하나
 # 그룹 정규화      그룹 안의 C와 L           데이터와 그룹마다 하나
 # 인스턴스 정규화  L                         데이터와 채널마다 하나
 #
 # 배치 정규화의 역전파 (g = y의 기울기 * weight, h = 정규화한 x, 평균은 묶음 방향)
-# dx = (g - 평균(g) - h * 평균(g * h)) / 표준편차
+# dx = (g - 평균(g) - h * 평균(g * h)) / 표준편차     뺀 두 항: 평균과 분산도 x에 따라 변함
 # ```
 # 배치 정규화만 묶음의 다른 데이터를 봅니다. 그래서 학습할 때 **이동 평균**을 모아 두었다가 평가할
-# 때는 그것을 씁니다. `eval()`을 잊으면 예측이 옆의 이미지에 따라 달라집니다.
+# 때는 그것을 씁니다. `eval()`을 잊으면 예측이 함께 든 이미지에 따라 달라집니다.
 
 
 # %%
@@ -417,7 +421,7 @@ class BatchNorm1d(Affine):
             return h * self.weight + self.bias
         with torch.no_grad():  # 왜: 이동 평균은 미분하지 않음
             self.running_mean += self.momentum * (x.mean(dim=0) - self.running_mean)
-            # 주의: 이동 분산에는 B - 1로 나눈 분산을, 정규화에는 B로 나눈 분산을 씀
+            # 주의: momentum은 새 값의 비율. 이동 분산에는 B - 1로, 정규화에는 B로 나눈 분산을 씀
             self.running_var += self.momentum * (x.var(dim=0) - self.running_var)
         return normalize(x, (0,)) * self.weight + self.bias
 
@@ -497,7 +501,7 @@ def section_normalization(run: Run) -> None:
 #
 # ## 2.6 과적합과 규제
 # **왜 필요할까요?** 데이터가 적으면 모델은 규칙 대신 답을 외웁니다. 학습 정확도와 검증 정확도의
-# 차이가 그 증거입니다. 외우지 못하게 방해하는 방법을 **규제**(regularization)라고 합니다.
+# 차이가 그 증거입니다. 이를 막는 방법이 **규제**(regularization)이고, 2.5절의 정규화와는 다릅니다.
 # ```text
 # 드롭아웃      학습할 때만 확률 p로 0을 만들고, 남은 값을 1 / (1 - p)배 합니다. 기댓값은 같습니다
 # L2            손실에 (wd / 2) * w^2를 더합니다. 기울기에 wd * w가 더해집니다
@@ -548,14 +552,14 @@ def section_regularization(run: Run) -> None:
         "처방 없음": {},
         "드롭아웃": {"dropout": 0.5},
         "L2": {"decay": 0.01},
-        "가중치 감쇠": {"make": torch.optim.AdamW, "decay": 1.0},
+        "가중치 감쇠": {"make": torch.optim.AdamW, "decay": 1.0},  # 한 걸음에 0.1 %씩 줄임
         "레이블 스무딩": {"criterion": label_smoothing_cross_entropy},
         "데이터 4배": {"size": 2000},
     }
     curves = {name: overfit(run, **options) for name, options in remedies.items()}
     train, val = np.array(curves["처방 없음"]).T  # (10,), (10,)
     lines = {"학습": (range(1, 11), train), "검증": (range(1, 11), val)}
-    labels = "학습의 진행 (10분의 1)", "정확도", "이미지 500장: 처방 없음"
+    labels = "진행 (전체의 10분의 1씩)", "정확도", "이미지 500장: 처방 없음"
     run.figure(plot.line_figure(lines, *labels), "06_overfitting")
     ends = {name: curve[-1] for name, curve in curves.items()}
     ends["조기 종료"] = max(curves["처방 없음"], key=lambda pair: pair[1])
@@ -570,21 +574,21 @@ def section_regularization(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** '학습과 검증의 차이'가 외운 몫입니다. 규제로 차이가 줄어도 검증 정확도가 오른다는
-# 보장은 없습니다. Adam에서 L2의 `wd * w`는 기울기와 함께 `sqrt(s)`로 나뉘어 기울기가 큰 가중치에는
-# 거의 듣지 않습니다. 그래서 AdamW는 감쇠를 갱신에서 떼어 냅니다. 조기 종료의 값은 검증 데이터로
-# 골랐으므로 조금 낙관적입니다.
+# **읽는 법.** '학습과 검증의 차이'로 외운 정도를 어림합니다. 규제로 차이가 줄어도 검증 정확도가
+# 오른다는 보장은 없습니다. Adam에서 L2의 `wd * w`는 기울기와 함께 `sqrt(s)`로 나뉘어 기울기가 큰
+# 가중치에는 거의 듣지 않습니다. 그래서 AdamW는 감쇠를 갱신에서 떼어 냅니다. 조기 종료의 값은 검증
+# 데이터로 골랐으므로 조금 낙관적입니다.
 #
 # ## 2.7 옵티마이저와 학습률
-# **왜 필요할까요?** 옵티마이저를 견준 표는 많지만, 학습률을 저마다 맞추지 않은 비교는 옵티마이저가
-# 아니라 학습률을 견준 것입니다. 여기서는 옵티마이저마다 학습률을 먼저 고릅니다.
+# **왜 필요할까요?** 옵티마이저를 비교한 표는 많지만, 학습률을 저마다 맞추지 않은 비교는
+# 옵티마이저가 아니라 학습률을 비교한 것입니다. 여기서는 옵티마이저마다 학습률을 먼저 고릅니다.
 # ```text
-# Nesterov   v = momentum * v + g;         p = p - lr * (g + momentum * v)
-# RMSprop    s = a * s + (1 - a) * g^2;    p = p - lr * g / (sqrt(s) + 1e-8)
+# Nesterov   m = momentum * m + g;                 p = p - lr * (g + momentum * m)
+# RMSprop    s = alpha * s + (1 - alpha) * g^2;    p = p - lr * g / (sqrt(s) + 1e-8)
 # AdamW      p = p - lr * wd * p 다음에 Adam의 갱신 (Loshchilov와 Hutter 2019)
-# 기울기 자르기   모든 기울기를 한 벡터로 본 길이 L이 c를 넘으면 c / L을 곱합니다
+# 자르기     모든 기울기를 이은 벡터의 길이가 max_norm을 넘으면 max_norm / 길이를 곱함
 # 계단        학습률을 정해진 걸음마다 0.3배로 줄임
-# 코사인      학습률 = 최댓값 * (1 + cos(pi * t / T)) / 2
+# 코사인      학습률 = 최댓값 * (1 + cos(pi * t / T)) / 2      t 걸음, T 전체 걸음 수
 # 예열        처음 몇 걸음 동안 학습률을 조금씩 올림
 # 원사이클    30 %까지 최댓값 / 25에서 최댓값으로 올렸다가, 0 가까이로 내림 (둘 다 코사인)
 # 범위 시험   학습률을 걸음마다 같은 배수로 키우며 손실을 봄
@@ -652,7 +656,7 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
 
 
 def learning_rate_range_test(model: nn.Module, data: TrainVal, rates: list[float]) -> list[float]:
-    """학습률을 걸음마다 바꾸며 손실을 적습니다(Smith 2017, 3.3절. 논문은 정확도를 봅니다)."""
+    """학습률을 걸음마다 바꾸며 손실을 적습니다(Smith 2017, 3.3절. 논문은 정확도를 봄)."""
     optimizer, losses = torch.optim.SGD(model.parameters(), lr=rates[0], momentum=0.9), []
     for rate in rates:
         optimizer.param_groups[0]["lr"] = rate
@@ -674,7 +678,7 @@ def section_optimizers(run: Run) -> None:
     clipped = (torch.cat([p.grad.flatten() for p in group]) for group in (ours, library))
     run.check("기울기 자르기, 자른 기울기", *clipped, atol=1e-6)
     curves, best = {}, {}
-    for name, (_, make, middle) in OPTIMIZERS.items():  # 학습률을 저마다 맞추어 견줌
+    for name, (_, make, middle) in OPTIMIZERS.items():  # 학습률을 저마다 맞추어 비교
         rates, scores = [middle * factor for factor in (0.1, 0.4, 1.6, 6.4)], []
         for rate in rates:
             model = make_mlp(run)
@@ -691,12 +695,12 @@ def section_optimizers(run: Run) -> None:
     figure = plot.line_figure(curve, "학습률", "손실", "학습률 범위 시험", log="x")
     run.figure(figure, "09_range_test")
     lowest = rates[int(np.nanargmin(losses))]
-    print(f"  손실이 가장 작은 학습률 {lowest:.2g}. 그 3분의 1에서 10분의 1부터 시험해 보세요.")
+    print(f"  모멘텀 SGD의 손실이 가장 작은 학습률 {lowest:.2g}. 그 10분의 1부터 시험해 보세요.")
     compare_schedules(run, data)
 
 
 def compare_schedules(run: Run, data: TrainVal) -> None:
-    """같은 걸음 수에서, 일정마다 학습률의 최댓값 셋을 시험해 가장 좋은 것끼리 견줍니다."""
+    """같은 걸음 수에서, 일정마다 학습률의 최댓값 셋을 시험해 가장 좋은 것끼리 비교합니다."""
     steps, curves, losses = run.config.steps, {}, {}
     schedules = {
         "일정하게": lambda o, top: lr_scheduler.ConstantLR(o, factor=1.0),
@@ -718,7 +722,7 @@ def compare_schedules(run: Run, data: TrainVal) -> None:
             ends.append(evaluate(model, data.x_val, data.y_val)[0])
         curves[name], losses[name] = (range(steps), rates), min(ends)
     run.figure(plot.line_figure(curves, "걸음", "학습률", "학습률 일정"), "10_schedules")
-    text = "최댓값을 저마다 맞추어도, 학습률을 끝에서 줄이는 코사인의 검증 손실이 더 작습니다"
+    text = "최댓값을 저마다 맞추어도 코사인의 검증 손실이 '일정하게'보다 작습니다"
     run.claim(text, losses, losses["코사인"] < losses["일정하게"], unit="")
 
 
@@ -727,17 +731,15 @@ def compare_schedules(run: Run, data: TrainVal) -> None:
 # 봉우리에서 멀어질 수 있습니다. 학습률이 크면 빨리 가지만 바닥 근처에서 흔들립니다. 그 흔들림을
 # 끝에서 가라앉히려는 것이 학습률 일정이고, 효과는 판정의 값으로 봅니다.
 #
-# **더 해 보기.** `compare_schedules`의 걸음 수를 세 배로 늘려도 순서가 같습니까?
-#
 # ## 2.8 하이퍼파라미터 탐색과 마지막 학습
 # **왜 필요할까요?** 학습률, 드롭아웃, 너비처럼 학습이 정해 주지 않는 값을 **하이퍼파라미터**라고
 # 합니다. 무작위로 뽑아 시험하고, 가망 없는 것을 일찍 그만두면 예산을 아낄 수 있습니다.
 # ```text
-# 무작위 탐색    설정 n개를 무작위로 뽑아 똑같이 b걸음씩 학습시킵니다
-# 연속 반감      하나가 남을 때까지, 나은 절반만 남겨 두 배 더 학습시킵니다 (Jamieson 외 2016)
+# 무작위 탐색    설정 n개를 무작위로 뽑아 똑같이 b걸음씩 학습. 예산은 걸음 수의 합
+# 연속 반감      하나가 남을 때까지, 나은 절반만 남겨 두 배 더 학습 (Jamieson과 Talwalkar 2016)
 # ```
-# 고르는 데에는 검증 데이터만 씁니다. 두 방법이 찾은 것 가운데 검증 정확도가 높은 설정을 택해, 학습
-# 데이터 전체로 처음부터 학습시킵니다.
+# 고르는 데에는 검증 데이터만 씁니다. 두 방법의 답 가운데 검증 정확도가 높은 쪽을 택해(더 오래
+# 학습한 연속 반감이 유리합니다), 학습 데이터 전체로 처음부터 학습시킵니다.
 
 
 # %%
@@ -781,16 +783,16 @@ def successive_halving(candidates: Sequence, budget: int) -> tuple[object, float
 def section_search_and_training(run: Run) -> tuple[dict, MLP, list[MLP]]:
     rng, steps = np.random.default_rng(run.seed), run.config.steps
     trials = [sample_trial(rng, run.config.lr) for _ in range(run.config.trials)]
-    start = lambda chosen: [Candidate(run, trial, run.seed) for trial in chosen]
-    winner, score, budget = successive_halving(start(trials), max(5, steps // 5))
-    candidates = start(trials)
+    start = lambda: [Candidate(run, trial, run.seed) for trial in trials]
+    winner, score, budget = successive_halving(start(), max(5, steps // 5))
+    candidates = start()
     scores = [candidate.advance(budget // len(trials)) for candidate in candidates]
     run.figure(plot.importance_figure(trials, scores), "11_importance")
     text = "같은 예산을 쓰면 연속 반감이 무작위 탐색보다 높은 검증 정확도에 이릅니다"
     measured = {"연속 반감": score, "무작위 탐색": max(scores)}
     run.claim(text, measured, score > max(scores))
     trial = winner.trial if score > max(scores) else trials[int(np.argmax(scores))]
-    print("  고른 설정: " + ", ".join(f"{name} {value:.2g}" for name, value in trial.items()))
+    print("  고른 설정: " + ", ".join(f"{name} {value:.3g}" for name, value in trial.items()))
     model, history = train(run, trial, run.seed, "checkpoint.pt")
     run.figure(plot.learning_curves(history), "12_learning_curves")
     save_weights(run.path("model.pt"), model)
@@ -826,9 +828,9 @@ def train(run: Run, trial: dict, seed: int, name: str) -> tuple[MLP, list[dict[s
 
 
 # %% [markdown]
-# **읽는 법.** 연속 반감에서 이긴 후보는 탈락한 후보의 예산까지 써서 더 오래 학습했습니다. 그래서 두
-# 정확도의 차이에는 설정의 차이와 학습량의 차이가 섞여 있습니다. 일찍 앞선 설정이 끝까지 앞선다는
-# 보장도 없습니다. 중요도는 결정 나무 여럿을 평균하는 랜덤 포레스트로 어림한 값입니다.
+# **읽는 법.** 두 정확도의 차이에는 설정의 차이와 학습량의 차이가 섞여 있습니다. 탐색은 적은
+# 이미지와 일정한 학습률로 했으니, 고른 설정이 마지막 학습에서도 가장 좋다는 보장은 없습니다.
+# 중요도는 결정 나무 여럿을 평균하는 랜덤 포레스트로 어림한 값이라 실행마다 흔들립니다.
 #
 # ## 2.9 결과 읽기
 # **왜 필요할까요?** 정확도 하나로는 무엇을 틀리는지 알 수 없습니다. 클래스마다 **정밀도**(그렇다고
@@ -839,7 +841,8 @@ def train(run: Run, trial: dict, seed: int, name: str) -> tuple[MLP, list[dict[s
 # F1[k] = 2 * 정밀도 * 재현율 / (정밀도 + 재현율)
 # ```
 # 기준선은 셋입니다. 가장 많은 클래스만 답하기, 픽셀의 소프트맥스 회귀, 그리고 공식 저장소의 표에
-# 적힌 사람의 성적 83.5 %입니다(의류를 모르는 세 사람의 다수결, 테스트 이미지 1,000장).
+# 적힌 사람의 성적 83.5 %입니다(비전문가가 단 레이블 셋의 다수결, 테스트 이미지 1,000장).
+# **앙상블**은 설정이 같고 시드만 다른 모델들의 확률을 평균해 답하는 방법입니다.
 
 
 # %%
@@ -853,7 +856,8 @@ def precision_recall_f1(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @chapter.section("2.9", "결과 읽기", needs=("2.8",))
-def section_result(run: Run, trial: dict, model: MLP, candidates: list[MLP]) -> None:
+def section_result(run: Run, trained: tuple[dict, MLP, list[MLP]]) -> None:
+    trial, model, candidates = trained
     models = [model]
     for number in range(2, run.config.ensemble + 1):
         print(f"  앙상블의 {number}번째 모델")
@@ -884,7 +888,7 @@ def section_result(run: Run, trial: dict, model: MLP, candidates: list[MLP]) -> 
 
 
 def warn_about_selecting_on_test(run: Run, models: list[MLP], x: Tensor, y: Tensor) -> None:
-    """테스트의 무작위 500장으로 후보를 골랐다면 얼마라고 했을지와, 나머지에서의 값을 견줍니다."""
+    """테스트 500장으로 가장 좋은 후보를 골랐을 때, 그 500장과 나머지에서의 정확도를 비교합니다."""
     hits = torch.stack([predict_logits(model, x).argmax(dim=1) == y for model in models]).float()
     gaps = []
     for _ in range(200):
@@ -897,9 +901,8 @@ def warn_about_selecting_on_test(run: Run, models: list[MLP], x: Tensor, y: Tens
 
 
 # %% [markdown]
-# **읽는 법.** 가장 헷갈리는 짝을 그림에서 확인하세요. 마지막 판정의 차이는 모델이 나아진 몫이
-# 아니라 골라서 생긴 착각입니다. 이것은 경고로 한 번 보인 것이고, 위의 성적은 그 전에 이미
-# 정해졌습니다.
+# **읽는 법.** 가장 헷갈리는 짝을 그림에서 확인하세요. 마지막 판정의 차이는 모델이 좋아져서가 아니라
+# 테스트로 골랐기 때문에 생겼습니다. 이 실험은 경고일 뿐이며, 위의 성적은 그 전에 정해졌습니다.
 #
 # ## 2.10 고장 박물관
 # **왜 필요할까요?** 오류가 나지 않는 실수가 가장 오래 갑니다. 곡선의 모양을 눈에 익혀 두세요.
@@ -921,13 +924,13 @@ def broken_fit(run: Run, fault: str) -> tuple[np.ndarray, float]:
     optimizer = torch.optim.SGD(model.parameters(), lr=5.0 if fault == "학습률 100배" else 0.05)
     parts = [data]
     if fault == "기울기를 비우지 않음":
-        optimizer.zero_grad = lambda: None
+        optimizer.zero_grad = lambda: None  # 비우기가 아무 일도 하지 않게 바꿈
     elif fault == "소프트맥스 두 번":
         criterion = lambda z, y: F.cross_entropy(z.softmax(dim=1), y)
     elif fault == "레이블이 하나씩 밀림":
         parts = [data._replace(y=(data.y + 1) % 10)]
     elif fault == "섞지 않은 묶음":
-        order = data.y.argsort(stable=True).tensor_split(steps)  # 클래스 순서대로
+        order = data.y.argsort(stable=True).tensor_split(min(steps, len(data.y)))  # 클래스 순서대로
         parts = [data._replace(x=data.x[part], y=data.y[part]) for part in order]
     losses = [fit(model, part, steps // len(parts), optimizer, criterion) for part in parts]
     return np.concatenate(losses), val_accuracy(model, data)
@@ -951,20 +954,19 @@ def section_failure_museum(run: Run) -> None:
 # **읽는 법.** 학습 손실 곡선만 보아서는 '레이블이 하나씩 밀림'을 알 수 없습니다. 검증 데이터의
 # 레이블까지 똑같이 밀렸다면 정확도로도 알 수 없고, 이미지와 레이블을 눈으로 보아야 합니다.
 #
-# **더 해 보기.** 고장을 하나 더 만들어 보세요. 예: 평가할 때 `eval()`을 부르지 않음.
+# **더 해 보기.** 고장을 하나 더 만들어 보세요. 예: 마지막 계층만 옵티마이저에 넘김.
 #
 # ## 정리
-# - 기울기는 계층마다 도함수와 가중치의 크기만큼 곱해집니다. 2.2절과 2.3절의 그래프를 보세요.
+# - 역전파에서는 계층마다 활성화 함수의 도함수와 가중치가 곱해집니다. 2.2절의 그래프를 보세요.
 # - 배치 정규화는 학습과 평가가 다르게 움직입니다. `eval()`을 잊은 값이 2.5절에 있습니다.
-# - 옵티마이저는 학습률을 저마다 맞춘 뒤에 견줍니다. 2.7절에서 맞춘 뒤에 남은 차이를 쟀습니다.
+# - 옵티마이저는 학습률을 저마다 맞춘 뒤에 비교합니다. 2.7절에서 맞춘 뒤에 남은 차이를 쟀습니다.
 # - 고르는 일은 검증 데이터로 합니다. 테스트로 고르면 얼마나 속는지 2.9절이 보여 줍니다.
 #
 # ## 연습문제
 # 1. `ACTIVATIONS`에 Mish(`x * tanh(softplus(x))`)와 그 도함수를 더하세요. (2.2절)
 # 2. 잔차 연결 `x + f(x)`를 넣은 20층 MLP의 기울기 그래프를 2.2절의 그래프에 더하세요. (2.2절)
 # 3. `GroupNorm`의 그룹이 하나이면, 또 채널 수와 같으면 어떤 정규화가 됩니까? (2.5절)
-# 4. 연속 반감에서 절반 대신 3분의 1만 남기게 고치세요. (2.8절)
-# 5. 셔츠라고 답할 확률의 문턱값을 낮추어 재현율을 90 %로 만들면 정밀도는 얼마입니까? (2.9절)
+# 4. 셔츠의 재현율이 90 %가 되는 확률의 문턱값을 검증 데이터로 고르면 정밀도는 얼마입니까? (2.9절)
 #
 # ## 더 읽을거리
 # - H. Xiao 외, Fashion-MNIST, 2017: https://arxiv.org/abs/1708.07747
@@ -985,7 +987,7 @@ def main(argv: list[str] | None = None) -> dict:
     section_regularization(run)
     section_optimizers(run)
     trained = section_search_and_training(run)
-    section_result(run, *trained)
+    section_result(run, trained)
     section_failure_museum(run)
     return run.finish()
 

@@ -293,7 +293,7 @@ def test_test_labels_change_nothing_but_the_test_figures(run, tmp_path):
         run.metrics |= {"checks": [], "claims": [], "floors": {}, "results": {}, "figures": []}
         trial, model, candidates = lesson.section_search_and_training(run)
         before = [c["measured"] for c in run.metrics["claims"]]
-        lesson.section_result(run, trial, model, candidates)
+        lesson.section_result(run, (trial, model, candidates))
         weights = torch.cat([p.flatten() for p in model.parameters()])
         outcomes.append((trial, before, weights, run.metrics["results"]["테스트 정확도"]["value"]))
     (trial_a, claims_a, weights_a, score_a), (trial_b, claims_b, weights_b, score_b) = outcomes

@@ -24,10 +24,12 @@ LOOP = ["1) 순전파", "2) 손실", "3) 기울기 비우기", "4) 역전파", "
 MINIMUM = {
     "01_pytorch_basics": {"checks": 15, "claims": 6, "figures": 5},
     "02_neural_networks": {"checks": 18, "claims": 10, "figures": 9},
+    "03_cnn_image_classification": {"checks": 18, "claims": 9, "figures": 10},
 }
 TRAINING = {  # 학습하고 model.pt를 저장하는 절
     "01_pytorch_basics": "1.7,1.9",
     "02_neural_networks": "2.8",
+    "03_cnn_image_classification": "3.8",
 }
 METRICS_KEYS = set(
     "lesson quick device device_name dtype seed versions data seconds section_seconds "
@@ -165,6 +167,14 @@ def test_wrong_arguments(name, wrong, capsys, tmp_path):
     assert captured.out == "" and captured.err.startswith("오류: ")
     assert captured.err.count("\n") == 1 and wrong.split()[0] in captured.err
     assert not (tmp_path / "o").exists()
+
+
+def test_main_passes_over_sections_that_were_not_chosen(name, monkeypatch, tmp_path):
+    """`--only`로 빠진 절은 None을 돌려줍니다. main은 그것을 다음 절에 그대로 넘겨야 합니다."""
+    module = load_lesson(name)
+    monkeypatch.setattr(module.chapter, "_select", lambda parser, only: set())
+    metrics = module.main(["--quick", "--output-dir", str(tmp_path)])
+    assert metrics["checks"] == [] and not (tmp_path / name / "metrics.json").exists()
 
 
 def test_wrong_flag_in_a_real_process(name, tmp_path):

@@ -12,7 +12,7 @@ import os
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from utils.errors import UserError
 
@@ -137,6 +138,24 @@ def iterate_batches(
         if drop_last and len(index) < batch_size <= len(x):
             return
         yield x[index], y[index]
+
+
+def plain_loader(images: Tensor, labels: Tensor, batch_size: int) -> Iterable:
+    """흔한 방식의 DataLoader입니다. 사진 (N, 32, 32, 3)을 한 장씩 PIL로 뒤집고 자릅니다."""
+    from torchvision.transforms import v2  # 왜: 불러오는 데 오래 걸려 쓸 때 부름
+
+    steps = [v2.ToPILImage(), v2.RandomHorizontalFlip(), v2.RandomCrop(32, padding=4)]
+    change = v2.Compose([*steps, v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    photos, answers = images.cpu().numpy(), labels.cpu()
+
+    class Photos(Dataset):
+        def __len__(self) -> int:
+            return len(photos)
+
+        def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+            return change(photos[i]), answers[i]
+
+    return DataLoader(Photos(), batch_size)
 
 
 def stratified_split(

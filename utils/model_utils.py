@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utils.errors import UserError
@@ -22,6 +23,23 @@ from utils.files import write_atomically
 def count_parameters(model: nn.Module) -> int:
     """학습되는 매개변수의 수를 셉니다."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def output_gradients(model: nn.Module, x: Tensor, y: Tensor, kernel: int = 0) -> list[float]:
+    """계층마다 출력의 기울기의 크기입니다. 훅으로 출력을 모읍니다(2강 2.1절).
+
+    Args:
+        kernel: 0이면 완전연결 계층을, 아니면 커널의 한 변이 이것인 합성곱을 봅니다.
+    """
+    kind = nn.Conv2d if kernel else nn.Linear
+    layers = [m for m in model.modules() if isinstance(m, kind)]
+    layers = [m for m in layers if not kernel or m.kernel_size == (kernel, kernel)]
+    outputs: list[Tensor] = []
+    hooks = [m.register_forward_hook(lambda _, __, out: outputs.append(out)) for m in layers]
+    loss = F.cross_entropy(model.train()(x), y)
+    for hook in hooks:
+        hook.remove()
+    return [gradient.norm().item() for gradient in torch.autograd.grad(loss, outputs)]
 
 
 @dataclass

@@ -56,7 +56,7 @@ def sample_beside_original(data_dir: Path) -> tuple[list[np.ndarray], list[str]]
     """클래스마다 그린 표본 한 장과, 원본이 있으면 원본 한 장을 (이미지, 제목)으로 돌려줍니다."""
     pairs = {"표본": draw_garments(10, seed=2)}
     if original := ORIGINAL.read(data_dir):
-        pairs["원본"] = original.arrays.x_test, original.arrays.y_test
+        pairs["원본"] = original.arrays.x_train, original.arrays.y_train
     images, titles = [], []
     for kind, (x, y) in pairs.items():
         for label, name in enumerate(CLASS_NAMES):

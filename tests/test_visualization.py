@@ -76,7 +76,7 @@ def test_hardest_pair_is_the_most_confused_one():
     images = torch.arange(6, dtype=torch.uint8)[:, None, None].expand(6, 4, 4)
     figure = hardest_pair_figure(images, targets, predictions, ("가", "나", "다"))
     assert "가와 나 (틀린 3장)" in figure.get_suptitle()
-    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    titles = [text.get_text() for text in figure.axes[0].texts]
     assert titles == ["정답 가\n예측 나", "정답 가\n예측 나", "정답 나\n예측 가"]
     draw(figure)
     draw(image_grid(np.zeros((5, 8, 8)), ["가"] * 5, 3, "제목"))

@@ -25,6 +25,15 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def count_multiplications(model: nn.Module, x: Tensor) -> int:
+    """순전파 한 번의 곱셈 수입니다. PyTorch의 계수기는 곱셈과 덧셈을 따로 세므로 2로 나눕니다."""
+    from torch.utils.flop_counter import FlopCounterMode  # 왜: 쓰는 강의에서만 불러옴
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(x)
+    return counter.get_total_flops() // 2
+
+
 def output_gradients(model: nn.Module, x: Tensor, y: Tensor, kernel: int = 0) -> list[float]:
     """계층마다 출력의 기울기의 크기입니다. 훅으로 출력을 모읍니다(2강 2.1절).
 

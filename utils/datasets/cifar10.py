@@ -114,12 +114,12 @@ def _load(original: CifarOriginal, source: str, folder: Path, offline: bool) -> 
     read, download = partial(original.read, folder), partial(original.download, folder)
     found = search(source, offline, read, download, _draw_sample)
     if found.source == "sample":
-        return ImageDataset("컬러 장면", found, CLASS_NAMES, num_val=1000)
+        return ImageDataset("컬러 장면", found, CLASS_NAMES, num_val=800)
     names = CLASS_NAMES if original is ORIGINAL else [str(i) for i in range(100)]
     return ImageDataset(original.name, found, names, num_val=5000)
 
 
 def _draw_sample() -> Found:
-    """학습 5,000장(검증 1,000장을 여기서 뗌)과 테스트 1,000장을 서로 다른 시드로 그립니다."""
-    train, test = draw_scenes(5000, seed=0), draw_scenes(1000, seed=10)
+    """학습 4,000장(검증 800장을 여기서 뗌)과 테스트 1,000장을 서로 다른 시드로 그립니다."""
+    train, test = draw_scenes(4000, seed=0), draw_scenes(1000, seed=10)
     return Found("sample", "OpenCV로 그린 장면, 사진이 아님", ImageArrays(*train[:2], *test[:2]))

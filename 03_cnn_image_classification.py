@@ -118,7 +118,6 @@ def fit(run: Run, model, data: TrainVal, steps: int, lr=0.005, augment=None) -> 
 # x      (B, C, H, W)      입력        S 스트라이드(창을 옮기는 간격)   P 패딩(둘레에 더한 0)
 # weight (O, C/G, K, K)    커널        D 팽창(창 안의 간격)             G 그룹(식은 G = 1)
 # y      (B, O, H', W')    출력        H' = (H + 2P - D*(K-1) - 1) // S + 1
-#
 # 매개변수 O * (C/G * K * K + 1)       곱셈 O * C/G * K * K * H' * W'
 # ```
 # 반복문으로 적은 뒤, 창을 모두 펼쳐 행렬곱 한 번으로 바꿉니다(im2col). 수학의 합성곱과 달리 커널을
@@ -230,11 +229,10 @@ def section_convolution(run: Run) -> None:
 #
 # ## 3.2 풀링과 이동
 # **왜 필요할까요?** 물체가 한 픽셀 옮겨 가도 같은 물체입니다. **풀링**(pooling)은 창 안의 값을
-# 하나로 줄여 작은 이동을 무시하고, 뒤 계층의 계산도 줄입니다. 전역 풀링은 특징 맵 전체가 한
-# 창입니다.
+# 하나로 줄여 작은 이동을 무시하고, 뒤 계층의 계산도 줄입니다.
 # ```text
 # 최대 풀링    y = 창 안의 최댓값      기울기는 최댓값의 자리에만 갑니다
-# 평균 풀링    y = 창 안의 평균        기울기는 K * K로 나뉘어 고르게 갑니다
+# 평균 풀링    y = 창 안의 평균        기울기는 K * K로 나뉘어 고르게 갑니다. 전역 풀링은 창이 전체
 # ```
 
 
@@ -266,10 +264,8 @@ def section_pooling(run: Run) -> None:
     pools |= {"최대 5": lambda t: max_pool2d(t, 5), "전역 평균": lambda t: t.mean(dim=(2, 3))}
     moved = {}
     for name, pool in pools.items():
-        before, after = (
-            pool(features[..., 1:]),
-            pool(features[..., :-1]),
-        )  # 한 픽셀 옮김
+        before = pool(features[..., 1:])
+        after = pool(features[..., :-1])  # 한 픽셀 옮긴 사진
         others = before - before.roll(1, 0)  # 다른 사진과의 차이
         moved[name] = ((after - before).norm() / others.norm()).item()
     figure = plot.bar_figure({"변화": moved}, "변화 / 다른 사진과의 차이", "한 픽셀 옮겼을 때")
@@ -283,8 +279,8 @@ def section_pooling(run: Run) -> None:
 # 줄입니다(불변성). 대신 물체가 어디에 있는지를 잊으므로, 6강의 검출에서는 조심해서 씁니다.
 #
 # ## 3.3 수용 영역
-# **왜 필요할까요?** 출력의 한 칸이 입력의 얼마를 보는지를 **수용 영역**(receptive field)이라고
-# 합니다. 물체보다 좁으면 물체를 볼 수 없습니다.
+# **왜 필요할까요?** 출력 한 칸이 보는 입력의 넓이인 **수용 영역**(receptive field)이 물체보다
+# 좁으면 물체를 볼 수 없습니다.
 # ```text
 # 처음에 r = j = 1. 계층마다 r = r + (K - 1) * j, j = j * S        r 수용 영역, j 칸 사이의 간격
 # ```
@@ -461,7 +457,7 @@ def section_architectures(run: Run) -> None:
     deep, sample = ("보통 20층", "ResNet 20층"), (data.x[:64], data.y[:64])
     builds = {"LeNet-5": LeNet5, "VGG 방식": vgg}
     builds |= {"보통 20층": partial(resnet20, False), "ResNet 20층": resnet20}
-    print("  모델             매개변수  곱셈(백만)      초  검증 정확도(%)")
+    print("  모델             매개변수  곱셈(백만)      초   검증 정확도")
     for name, build in builds.items():
         if name in deep:
             norms[name] = model_utils.output_gradients(make(run, build), *sample, kernel=3)
@@ -469,8 +465,9 @@ def section_architectures(run: Run) -> None:
         losses[name] = fit(run, model, data, run.config.steps)
         seconds, score = time.perf_counter() - start, val_accuracy(model, data, run.dtype)
         cost = model_utils.count_multiplications(model, data.x[:1]) / 1e6
-        row = f"{count_parameters(model):10,} {cost:10.1f} {seconds:8.1f} {100 * score:10.1f}"
-        print(f"  {name:14} {row}")
+        print(
+            f"  {name:14} {count_parameters(model):10,} {cost:10.1f} {seconds:8.1f} {score:10.3f}"
+        )
         points[name] = [cost], [score]
     labels = "곱셈(백만)", "검증 정확도", "같은 걸음 수의 정확도"
     run.figure(plot.line_figure(points, *labels, log="x"), "04_architectures")
@@ -498,9 +495,8 @@ def section_architectures(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 배치 정규화가 있으면 20층은 잔차 연결 없이도 학습됩니다. 차이는 걸음마다의 손실과
-# 기울기에서 보입니다. LeNet-5에는 배치 정규화가 없고 학습률은 모두 같으므로, 표의 순위가 구조만의
-# 차이는 아닙니다.
+# **읽는 법.** 20층은 배치 정규화 덕에 잔차 연결 없이도 학습됩니다. LeNet-5에는 배치 정규화가 없고
+# 학습률은 모두 같으므로, 표의 순위가 구조만의 차이는 아닙니다.
 #
 # ## 3.6 데이터 증강
 # **왜 필요할까요?** 뒤집거나 조금 옮긴 고양이도 고양이입니다. **데이터 증강**(augmentation)은
@@ -587,7 +583,7 @@ def section_augmentation(run: Run) -> None:
 #
 # ## 3.7 배치 정규화와 빠르게 계산하기
 # **왜 필요할까요?** CNN은 계산의 대부분을 합성곱에 씁니다. 더 짧은 수(bfloat16)로, 채널이 붙어 있는
-# 순서(channels_last)로, 한 묶음씩 계산하면 몇 배 빨라집니다. 먼저 결과가 같은지 봅니다.
+# 순서(channels_last)로 계산하면 빨라질 수 있습니다. 먼저 결과가 같은지 봅니다.
 # ```text
 # 2차원 배치 정규화    채널마다 B * H * W개의 평균과 분산. 2강의 식에서 평균을 내는 축만 다릅니다
 # contiguous           메모리의 순서 B, C, H, W       channels_last    메모리의 순서 B, H, W, C
@@ -621,9 +617,8 @@ class BatchNorm2d(nn.Module):
 @chapter.section("3.7", "배치 정규화와 빠르게 계산하기")
 def section_speed(run: Run) -> None:
     x = torch.randn(4, 5, 6, 6)
-    for state, mode in (("학습", True), ("평가", False)):
-        pair = BatchNorm2d(5).train(mode), nn.BatchNorm2d(5).train(mode)
-        run.check_modules(f"2차원 배치 정규화({state})", *pair, x)
+    for name, mode in (("2차원 배치 정규화(학습)", True), ("2차원 배치 정규화(평가)", False)):
+        run.check_modules(name, BatchNorm2d(5).train(mode), nn.BatchNorm2d(5).train(mode), x)
     data, batch, width = small_data(run), 128, run.config.width
     model = make(run, vgg, width).eval()
     with torch.no_grad():
@@ -665,8 +660,7 @@ def section_speed(run: Run) -> None:
 # **왜 필요할까요?** 앞에서 확인한 것을 모읍니다. `CifarNet`은 합성곱과 풀링 뒤에 잔차 연결을 붙인
 # 작은 네트워크입니다. 첫 합성곱은 배우지 않고 **백색화**(whitening)로 정합니다. 2x2 조각이 가장
 # 크게 변하는 방향(주성분)을 커널로 쓰고 그 크기로 나누면, 열두 채널은 서로 관련이 없고 크기가
-# 비슷해져 뒤 계층이 빨리 배웁니다. ReLU가 음수를 버리므로 부호를 바꾼 커널도 함께 둡니다(Jordan
-# 2024). 처음 3분의 1은 사진의 일부만 잘라 써서 시간을 줄입니다.
+# 비슷해져 뒤 계층이 빨리 배웁니다. ReLU가 음수를 버리므로 부호를 바꾼 커널도 함께 둡니다.
 # ```text
 # C = 평균(조각^T 조각)   C의 고유벡터 v, 고유값 e   커널 = v / sqrt(e + 0.001)와 그 부호를 바꾼 것
 # ```
@@ -733,7 +727,7 @@ def train(run: Run, model: nn.Module, data: TrainVal) -> list[dict[str, float]]:
     checkpoint.save(history)
     for epoch in range(len(history), config.epochs):
         model.train()
-        size = 24 if epoch < config.epochs // 3 else 32  # 왜: 24x24는 계산이 절반쯤임
+        size = 24 if epoch < config.epochs // 3 else 32  # 왜: 처음에 작게 잘라 시간을 줄임
         batches = iterate_batches(data.x, data.y, config.batch_size, shuffle=True, drop_last=True)
         for images, labels in tqdm(batches, total=steps, leave=False, disable=None):
             with autocast(run.device, run.dtype):
@@ -775,9 +769,8 @@ def section_training(run: Run) -> nn.Module:
 # 됩니다. 학습 쪽 곡선도 증강하지 않은 사진으로 재므로 검증과 바로 비교할 수 있습니다.
 #
 # ## 3.9 결과와 속 들여다보기
-# **왜 필요할까요?** 정답을 맞혔어도 엉뚱한 곳을 보고 맞혔을 수 있습니다. **Grad-CAM**은 어느 자리가
-# 그 클래스의 점수를 올렸는지 기울기로 보여 주고, 가리기 시험은 가렸을 때 확률이 얼마나 떨어지는지로
-# 보여 줍니다.
+# **왜 필요할까요?** 엉뚱한 곳을 보고 맞혔을 수 있습니다. **Grad-CAM**은 어느 자리가 그 클래스의
+# 점수를 올렸는지 기울기로, 가리기 시험은 가렸을 때 확률이 떨어지는 정도로 보여 줍니다.
 # ```text
 # 가중치[c]  = 평균(i, j) d 점수 / d A[c, i, j]         A 특징 맵 (C, h, w), 훅으로 얻음
 # 지도[i, j] = ReLU(합(c) 가중치[c] * A[c, i, j])          사진 크기로 늘리고 최댓값으로 나눔
@@ -787,15 +780,9 @@ def section_training(run: Run) -> nn.Module:
 
 # %%
 def grad_cam(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """Grad-CAM입니다(Selvaraju 외 2017, 식 1과 2).
+    """Grad-CAM입니다(Selvaraju 외 2017, 식 1과 2). 점수를 올린 자리가 없으면 모두 0입니다.
 
-    Args:
-        layer: 특징 맵을 볼 계층. 출력이 (B, C, h, w)여야 합니다.
-        images: 사진 (B, H, W, 3).
-        targets: 설명할 클래스 (B,).
-
-    Returns:
-        (B, H, W), 0~1. 점수를 올린 자리가 없으면 모두 0입니다.
+    layer는 특징 맵 (B, C, h, w)를 내는 계층입니다. 사진 (B, H, W, 3), 클래스 (B,) -> (B, H, W), 0~1
     """
     kept = []
     hook = layer.register_forward_hook(lambda _, __, output: kept.append(output))
@@ -948,13 +935,11 @@ def score_frozen(run: Run, body: nn.Module, data: TrainVal) -> float:
 
 
 # %% [markdown]
-# **읽는 법.** 특징을 고정하면 학습할 매개변수가 적어 50장으로도 잘 외우지 않습니다. 미세 조정은
-# 학습률이 크면 배운 것을 잊습니다.
+# **읽는 법.** 고정한 특징은 잊히지 않고, 미세 조정은 학습률이 크면 배운 것을 잊습니다.
 #
 # ## 정리
 # - 합성곱은 이웃과 이동이라는 두 가정을 구조로 옮긴 것입니다(3.4절).
 # - 합성곱의 기울기도 합성곱입니다. 식으로 구한 값이 PyTorch와 같았습니다(3.1절).
-# - 잔차 연결은 20층의 학습 손실과 기울기를 바꿉니다(3.5절의 판정).
 # - 학습 시간은 데이터를 꺼내는 방식, 자료형, 메모리 순서에 따라 달라집니다(3.7절의 판정).
 
 #
@@ -962,7 +947,6 @@ def score_frozen(run: Run, body: nn.Module, data: TrainVal) -> float:
 # 1. 좌우로 뒤집는 것도 픽셀을 섞는 것입니다. 이때는 왜 CNN이 무너지지 않습니까? (3.4절)
 # 2. `conv2d`를 써서 전치 합성곱(7강)을 만들어 `F.conv_transpose2d`와 비교하세요. (3.1절)
 # 3. `CifarNet`의 풀링을 스트라이드 2인 합성곱으로 바꾸고 시간과 정확도를 비교하세요. (3.8절)
-# 4. 믹스업을 마지막 학습에 넣으세요. 손실은 어떻게 바뀝니까? (3.6절)
 #
 # ## 더 읽을거리
 # - K. He 외, Deep Residual Learning, CVPR 2016: https://arxiv.org/abs/1512.03385

@@ -38,7 +38,7 @@ from utils.datasets import fashion_mnist
 from utils.device import autocast
 from utils.lesson import Lesson, Run, percents, setting
 from utils.metrics import evaluate, predict_logits, val_accuracy
-from utils.model_utils import Optimizer, count_parameters, save_weights
+from utils.model_utils import Optimizer, count_parameters, output_gradients, save_weights
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,8 @@ def summarize(model: nn.Module, x: Tensor) -> list[tuple[str, tuple[int, ...], i
 def section_multilayer_perceptron(run: Run) -> None:
     data = small_data(run)
     images, titles = fashion_mnist.sample_beside_original(run.data_dir)
-    run.figure(
-        plot.image_grid(images, titles, 10, "코드로 그린 표본(위)과 원본(아래, 있을 때)"),
-        "01_samples",
-    )
+    figure = plot.image_grid(images, titles, 10, "코드로 그린 표본(위)과 원본(아래, 있을 때)")
+    run.figure(figure, "01_samples")
     rows = summarize(make_mlp(run, norm=True), data.x[:2])
     for name, shape, count in rows:
         print(f"  {name:12} 출력 {shape!s:10} 매개변수 {count:,}")
@@ -179,9 +177,7 @@ def section_multilayer_perceptron(run: Run) -> None:
 
 # %%
 sigmoid = lambda x: 1 / (1 + torch.exp(-x))
-normal_cdf = lambda x: (
-    0.5 * (1 + torch.erf(x / math.sqrt(2)))
-)  # 표준정규분포의 값이 x보다 작을 확률
+normal_cdf = lambda x: 0.5 * (1 + torch.erf(x / math.sqrt(2)))  # 표준정규분포의 누적분포
 tanh = lambda x: 2 * sigmoid(2 * x) - 1
 relu = lambda x: torch.where(x > 0, x, 0.0)
 leaky_relu = lambda x: torch.where(x > 0, x, 0.01 * x)
@@ -232,14 +228,12 @@ def measure_gradient_by_layer(run: Run) -> None:
     """은닉 계층 20개에서 계층의 출력마다 기울기의 크기를 잽니다. 초기화는 모두 Xavier입니다."""
     data, curves = small_data(run), {}
     for name, (*_, activation) in ACTIVATIONS.items():
-        model, outputs = make_mlp(run, [64] * 20, activation=activation), []
+        model = make_mlp(run, [64] * 20, activation=activation)
         for linear in (m for m in model.modules() if isinstance(m, nn.Linear)):
             nn.init.xavier_normal_(linear.weight)
             nn.init.zeros_(linear.bias)
-            linear.register_forward_hook(lambda _, __, z, kept=outputs: kept.append(z))
-        loss = F.cross_entropy(model(data.x[:256]), data.y[:256])
-        gradients = torch.autograd.grad(loss, outputs[:-1])  # 은닉 계층마다 (256, 64)
-        curves[name] = range(1, 21), [g.norm().item() for g in gradients]
+        norms = output_gradients(model, data.x[:256], data.y[:256])  # 계층마다 하나
+        curves[name] = range(1, 21), norms[:-1]  # 마지막 것은 출력 계층
     labels = "은닉 계층(1이 입력 쪽)", "출력의 기울기", "계층을 거슬러 가는 기울기"
     run.figure(plot.line_figure(curves, *labels, log="y"), "04_gradient_by_layer")
     ratios = {name: norms[0] / norms[-1] for name, (_, norms) in curves.items()}
@@ -304,15 +298,13 @@ def section_initialization(run: Run) -> None:
     weight = model.layers[0].weight.detach().cpu()  # (64, 784)
     distinct, moved = len(weight.unique(dim=0)), weight.abs().max().item()
     text = "0으로 시작한 은닉 유닛 64개는 학습한 뒤에도 모두 같습니다"
-    measured = f"서로 다른 유닛 {distinct}가지, 가중치는 0에서 {moved:.2g}까지 움직임"
-    run.claim(text, measured, distinct == 1 and moved > 0)
+    units = f"서로 다른 유닛 {distinct}가지, 가중치는 0에서 {moved:.2g}까지 움직임"
+    run.claim(text, units, distinct == 1 and moved > 0)
 
 
 # %% [markdown]
 # **읽는 법.** 세로축이 로그이므로 직선은 계층마다 같은 배수로 변한다는 뜻입니다. 0으로 시작하면
 # 모든 유닛이 같은 값을 내고 같은 기울기를 받아 영원히 같습니다. 그래서 무작위로 시작합니다.
-#
-# **더 해 보기.** `relu`를 `tanh`로 바꾸면 어느 초기화가 가장 좋습니까?
 #
 # ## 2.4 손실 함수
 # **왜 필요할까요?** 무엇을 줄이는지가 무엇을 배우는지를 정합니다. 같은 모델이라도 손실이 다르면
@@ -548,6 +540,18 @@ def section_regularization(run: Run) -> None:
     run.check("0이 되는 비율", (a == 0).float().mean(), (b == 0).float().mean(), atol=0.01)
     run.check("기댓값이 지켜짐", a.mean(), x.mean(), atol=0.02)
     run.check("드롭아웃, 평가 상태", ours.eval()(x), library.eval()(x), atol=0)
+    shrunk = {}
+    for name, make in {"L2": torch.optim.Adam, "가중치 감쇠": torch.optim.AdamW}.items():
+        w = torch.ones(2, requires_grad=True)
+        optimizer = make([w], lr=0.001, weight_decay=0.5)
+        for step in range(300):  # 부호가 번갈아 바뀌는 작은 기울기와 큰 기울기
+            w.grad = torch.tensor([0.1, 10.0]) * (-1) ** step
+            optimizer.step()
+        small, large = (1 - w.detach()).tolist()
+        shrunk |= {f"{name}(작은 기울기)": small, f"{name}(큰 기울기)": large}
+    l2_small, l2_large, small, large = shrunk.values()
+    text = "Adam에서 L2는 기울기가 큰 가중치를 덜 줄이고, 가중치 감쇠는 똑같이 줄입니다"
+    run.claim(text, shrunk, l2_small - l2_large > 5 * abs(small - large))
     remedies = {
         "처방 없음": {},
         "드롭아웃": {"dropout": 0.5},
@@ -575,9 +579,8 @@ def section_regularization(run: Run) -> None:
 
 # %% [markdown]
 # **읽는 법.** '학습과 검증의 차이'로 외운 정도를 어림합니다. 규제로 차이가 줄어도 검증 정확도가
-# 오른다는 보장은 없습니다. Adam에서 L2의 `wd * w`는 기울기와 함께 `sqrt(s)`로 나뉘어 기울기가 큰
-# 가중치에는 거의 듣지 않습니다. 그래서 AdamW는 감쇠를 갱신에서 떼어 냅니다. 조기 종료의 값은 검증
-# 데이터로 골랐으므로 조금 낙관적입니다.
+# 오른다는 보장은 없습니다. Adam에서 L2의 `wd * w`는 기울기와 함께 `sqrt(s)`로 나뉩니다. 그래서
+# AdamW는 감쇠를 갱신에서 떼어 냅니다. 조기 종료의 값은 검증 데이터로 골라 조금 낙관적입니다.
 #
 # ## 2.7 옵티마이저와 학습률
 # **왜 필요할까요?** 옵티마이저를 비교한 표는 많지만, 학습률을 저마다 맞추지 않은 비교는
@@ -954,11 +957,8 @@ def section_failure_museum(run: Run) -> None:
 # **읽는 법.** 학습 손실 곡선만 보아서는 '레이블이 하나씩 밀림'을 알 수 없습니다. 검증 데이터의
 # 레이블까지 똑같이 밀렸다면 정확도로도 알 수 없고, 이미지와 레이블을 눈으로 보아야 합니다.
 #
-# **더 해 보기.** 고장을 하나 더 만들어 보세요. 예: 마지막 계층만 옵티마이저에 넘김.
-#
 # ## 정리
 # - 역전파에서는 계층마다 활성화 함수의 도함수와 가중치가 곱해집니다. 2.2절의 그래프를 보세요.
-# - 배치 정규화는 학습과 평가가 다르게 움직입니다. `eval()`을 잊은 값이 2.5절에 있습니다.
 # - 옵티마이저는 학습률을 저마다 맞춘 뒤에 비교합니다. 2.7절에서 맞춘 뒤에 남은 차이를 쟀습니다.
 # - 고르는 일은 검증 데이터로 합니다. 테스트로 고르면 얼마나 속는지 2.9절이 보여 줍니다.
 #

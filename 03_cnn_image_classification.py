@@ -319,8 +319,8 @@ def section_receptive_field(run: Run) -> None:
 # 함수도 두 번 더 들어갑니다. 가운데가 밝은 것은 가운데 픽셀로 가는 길이 더 많기 때문입니다.
 #
 # ## 3.4 CNN과 MLP
-# **왜 필요할까요?** CNN이 나은 까닭이 매개변수의 수가 아니라 구조라면, 매개변수와 걸음 수를 똑같이
-# 비슷하게 맞추어도 나아야 합니다. 또 픽셀을 섞어 이웃 관계를 없애면 그 이점이 사라져야 합니다.
+# **왜 필요할까요?** CNN이 나은 까닭이 매개변수의 수가 아니라 구조라면, 매개변수의 수를 비슷하게
+# 하고 걸음 수를 맞추어도 나아야 합니다. 또 픽셀을 섞어 이웃 관계를 없애면 나을 것이 없어야 합니다.
 
 
 # %%
@@ -358,10 +358,12 @@ def section_cnn_against_mlp(run: Run) -> None:
             model = make(run, build)
             fit(run, model, chosen, run.config.steps)
             scores[kind + where] = val_accuracy(model, chosen, run.dtype)
-    counts = [count_parameters(model) for model in (small_mlp(hidden), small_cnn())]
+    models = make(run, small_mlp, hidden), make(run, small_cnn)
+    counts = [count_parameters(model) for model in models]
+    costs = [model_utils.count_multiplications(model, data.x[:1]) for model in models]
     text = "매개변수의 수가 비슷하고 걸음 수가 같을 때 CNN이 MLP보다 정확합니다"
-    measured = f"매개변수 {counts[0]:,}개와 {counts[1]:,}개. {percents(scores)}"
-    run.claim(text, measured, scores["CNN"] > scores["MLP"])
+    sizes = f"매개변수 {counts[0]:,}개와 {counts[1]:,}개, 곱셈 {costs[0]:,}번과 {costs[1]:,}번"
+    run.claim(text, f"{sizes}. {percents(scores)}", scores["CNN"] > scores["MLP"])
     lead = {"원래": scores["CNN"] - scores["MLP"]}
     lead["섞음"] = scores["CNN (섞음)"] - scores["MLP (섞음)"]
     text = "픽셀을 섞으면 CNN이 앞서는 폭이 절반 아래로 줄어듭니다"
@@ -371,7 +373,7 @@ def section_cnn_against_mlp(run: Run) -> None:
 # %% [markdown]
 # **읽는 법.** 픽셀을 섞어도 MLP에는 같은 문제입니다. 가중치의 자리만 바뀌기 때문입니다. CNN은
 # 이웃한 픽셀이 관련 있다는 가정 위에 서 있으므로, 가정이 깨지면 이점을 잃습니다. 다만 CNN은 같은
-# 가중치를 자리마다 다시 쓰므로 곱셈은 100배쯤 많습니다.
+# 가중치를 자리마다 다시 쓰므로 곱셈은 훨씬 많습니다(판정의 값).
 #
 # ## 3.5 LeNet에서 ResNet까지
 # **왜 필요할까요?** 깊게 쌓으면 더 복잡한 것을 배울 수 있지만, 어느 깊이부터는 학습 오차조차 더
@@ -384,7 +386,7 @@ def section_cnn_against_mlp(run: Run) -> None:
 
 # %%
 class LeNet5(nn.Module):
-    """LeNet-5입니다(LeCun 외 1998. 논문은 tanh와 평균 풀링). (B, 3, 32, 32) -> (B, 10)"""
+    """LeNet-5입니다(LeCun 외 1998. 논문은 tanh와 학습되는 풀링). (B, 3, 32, 32) -> (B, 10)"""
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
@@ -465,9 +467,8 @@ def section_architectures(run: Run) -> None:
         losses[name] = fit(run, model, data, run.config.steps)
         seconds, score = time.perf_counter() - start, val_accuracy(model, data, run.dtype)
         cost = model_utils.count_multiplications(model, data.x[:1]) / 1e6
-        print(
-            f"  {name:14} {count_parameters(model):10,} {cost:10.1f} {seconds:8.1f} {score:10.3f}"
-        )
+        size = count_parameters(model)
+        print(f"  {name:14} {size:10,} {cost:10.1f} {seconds:8.1f} {score:10.3f}")
         points[name] = [cost], [score]
     labels = "곱셈(백만)", "검증 정확도", "같은 걸음 수의 정확도"
     run.figure(plot.line_figure(points, *labels, log="x"), "04_architectures")
@@ -495,12 +496,11 @@ def section_architectures(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 20층은 배치 정규화 덕에 잔차 연결 없이도 학습됩니다. LeNet-5에는 배치 정규화가 없고
-# 학습률은 모두 같으므로, 표의 순위가 구조만의 차이는 아닙니다.
+# **읽는 법.** LeNet-5에는 배치 정규화가 없고 학습률은 모두 같아, 순위가 구조만의 차이는 아닙니다.
 #
 # ## 3.6 데이터 증강
 # **왜 필요할까요?** 뒤집거나 조금 옮긴 고양이도 고양이입니다. **데이터 증강**(augmentation)은
-# 정답이 변하지 않게 사진을 바꾸어 외우지 못하게 합니다. 모두 묶음 전체에 한꺼번에 합니다.
+# 정답을 아는 새 사진을 만들어 외우지 못하게 합니다. 색과 믹스업은 여기서 그려 보기만 합니다.
 # ```text
 # 뒤집기    좌우를 절반의 확률로         잘라 내기  무작위 정사각형을 회색으로 (DeVries 외 2017)
 # 옮기기    위아래, 좌우로 4픽셀까지     믹스업     lam * x1 + (1 - lam) * x2, 정답도 같은 비율로
@@ -579,7 +579,7 @@ def section_augmentation(run: Run) -> None:
 
 # %% [markdown]
 # **읽는 법.** 증강은 학습을 어렵게 하므로 걸음이 적으면 검증 정확도가 오히려 낮을 수 있습니다.
-# 차이가 줄어든 것이 먼저 보이고, 검증 정확도가 오르는지는 판정의 값으로 보세요.
+# 판정에 나온 차이와 검증 정확도를 함께 보세요.
 #
 # ## 3.7 배치 정규화와 빠르게 계산하기
 # **왜 필요할까요?** CNN은 계산의 대부분을 합성곱에 씁니다. 더 짧은 수(bfloat16)로, 채널이 붙어 있는
@@ -850,7 +850,7 @@ def section_result(run: Run, model: nn.Module) -> None:
 
 def draw_features(run: Run, model: nn.Module, photo: Tensor) -> None:
     """첫 합성곱의 커널과, 계층마다 특징 맵 다섯 장입니다."""
-    kernels = model[1].stem.weight.detach().cpu()[:5].permute(0, 2, 3, 1)  # (5, 3, 3, 3)
+    kernels = model[1].stem.weight.detach().cpu()[:5].permute(0, 2, 3, 1)  # (5, 2, 2, 3)
     images = [((k - k.min()) / (k.max() - k.min())).numpy() for k in kernels]
     titles = [f"커널 {i + 1}" for i in range(5)]
     with torch.inference_mode():
@@ -935,13 +935,12 @@ def score_frozen(run: Run, body: nn.Module, data: TrainVal) -> float:
 
 
 # %% [markdown]
-# **읽는 법.** 고정한 특징은 잊히지 않고, 미세 조정은 학습률이 크면 배운 것을 잊습니다.
+# **읽는 법.** 판정이 '아니오'라면, 앞의 학습이 짧아 옮길 만한 특징을 배우지 못했을 수 있습니다.
 #
 # ## 정리
 # - 합성곱은 이웃과 이동이라는 두 가정을 구조로 옮긴 것입니다(3.4절).
 # - 합성곱의 기울기도 합성곱입니다. 식으로 구한 값이 PyTorch와 같았습니다(3.1절).
 # - 학습 시간은 데이터를 꺼내는 방식, 자료형, 메모리 순서에 따라 달라집니다(3.7절의 판정).
-
 #
 # ## 연습문제
 # 1. 좌우로 뒤집는 것도 픽셀을 섞는 것입니다. 이때는 왜 CNN이 무너지지 않습니까? (3.4절)
@@ -959,7 +958,7 @@ def score_frozen(run: Run, body: nn.Module, data: TrainVal) -> float:
 def predict_file(run: Run, path: Path) -> dict:
     """사진 파일 하나를 가운데만 잘라 32x32로 줄이고, 분류하고, Grad-CAM을 그립니다."""
     photo = read_image(path, color=True)
-    names = load(run).class_names
+    names = cifar10.NAMES[run.config.dataset]  # 왜: 예측에는 데이터를 읽거나 내려받지 않음
     model = make(run, CifarNet, run.config.width, len(names))
     load_weights(run.path("model.pt"), model)
     small = torch.from_numpy(center_square(photo, 32))

@@ -380,7 +380,7 @@ def test_quick_learning_band(quick_runs):
     assert 0.70 <= floors["소프트맥스 회귀"] <= 0.90
     claims = {claim["claim"]: claim["holds"] for claim in done.metrics["claims"]}
     sure = "시그모이드에서는,편향을 나쁘게,20층 뒤의 크기는,He 초기화만,레이블 스무딩은".split(",")
-    sure += "0으로 시작한,클래스 가중치를,eval()을 잊으면".split(",")
+    sure += "0으로 시작한,클래스 가중치를,eval()을 잊으면,Adam에서 L2는".split(",")
     for start in sure:
         assert [holds for text, holds in claims.items() if text.startswith(start)] == [True], start
 

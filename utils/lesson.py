@@ -343,6 +343,7 @@ class Run:
         self._datasets: dict[Callable, Any] = {}
         self._start = time.perf_counter()
         _active_run = self
+        devices.reuse_memory()
         if not self.show:
             matplotlib.use("Agg")  # 왜: 화면이 없는 서버와 CI에서도 그림을 저장함
         devices.seed_everything(self.seed)

@@ -81,7 +81,7 @@ def reuse_memory(on: bool = True) -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return  # macOS와 Windows의 메모리 할당기에는 이 설정이 없음
-    mapped, threshold, trim = -4, -3, -1  # malloc.h의 M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    mapped, threshold, trim = -4, -3, -1  # malloc.h의 M_MMAP_MAX, M_MMAP_THRESHOLD 따위
     mallopt(threshold, 32 << 20)
     mallopt(mapped, 0 if on else 65536)
     mallopt(trim, 2**31 - 1 if on else 64 << 20)

@@ -281,6 +281,10 @@ class Lesson:
             raise SystemExit(0)
         names = [field.name for field in dataclasses.fields(self.config)]
         given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+        for field in dataclasses.fields(self.config):
+            path = given.get(field.name)
+            if path and field.metadata.get("metavar") == "FILE" and not Path(path).is_file():
+                raise UserError(f"--{field.name}: {path} 파일이 없습니다. 경로를 확인하세요.")
         config = dataclasses.replace(self._base_config(args), **given)
         return Run(self, args, config, self._select(parser, args.only))
 

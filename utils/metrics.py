@@ -44,8 +44,9 @@ def evaluate(
 
 
 def epoch_scores(model: nn.Module, data: TrainVal, dtype: torch.dtype) -> dict[str, float]:
-    """한 에폭의 기록입니다. 학습 쪽은 앞의 5,000장을 검증과 똑같이 평가 상태로 잽니다."""
-    train = evaluate(model, data.x[:5000], data.y[:5000], dtype)
+    """한 에폭의 기록입니다. 학습 쪽은 검증과 같은 수만큼 앞에서 떼어 똑같이 평가 상태로 잽니다."""
+    count = len(data.x_val)
+    train = evaluate(model, data.x[:count], data.y[:count], dtype)
     names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
     val = evaluate(model, data.x_val, data.y_val, dtype)
     return dict(zip(names, train + val, strict=True))

@@ -33,10 +33,11 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from utils import lesson
+from utils.command_line import option, setting
 from utils.data_utils import ImageDataset, TrainVal, read_image
 from utils.datasets import mnist
 from utils.device import autocast, median_seconds
-from utils.lesson import Lesson, Run, option, setting
+from utils.lesson import Lesson, Run
 from utils.model_utils import count_parameters, load_weights, save_weights
 from utils.visualization import (
     confusion_matrix_figure,

@@ -33,10 +33,11 @@ from tqdm import tqdm
 
 from utils import lesson, metrics
 from utils import visualization as plot
+from utils.command_line import setting
 from utils.data_utils import TrainVal, iterate_batches
 from utils.datasets import fashion_mnist
 from utils.device import autocast
-from utils.lesson import Lesson, Run, percents, setting
+from utils.lesson import Lesson, Run, percents
 from utils.metrics import evaluate, predict_logits, val_accuracy
 from utils.model_utils import Optimizer, count_parameters, output_gradients, save_weights
 
@@ -57,9 +58,8 @@ chapter = Lesson(__file__, __doc__, Config(), QUICK)
 
 # %% [markdown]
 # ## 실험을 위한 준비
-# 부품마다 작은 실험을 합니다. 학습하는 실험은 모두 Fashion-MNIST(옷, 신발, 가방 10종의 28x28 회색조
-# 이미지)의 일부와 짧은 반복문 `fit`을 쓰므로, 같은 절의 값끼리 비교할 수 있지만 마지막 성적은
-# 아닙니다. 마지막 모델은 2.8절에서 학습 데이터 전체로 처음부터 학습시킵니다. 판정은 시드 하나의
+# 학습하는 실험은 모두 Fashion-MNIST(옷, 신발, 가방 10종의 28x28 회색조 이미지)의 일부와 짧은 반복문
+# `fit`을 쓰므로, 같은 절의 값끼리 비교할 수 있지만 마지막 성적은 아닙니다. 판정은 시드 하나의
 # 결과이고, 검증 이미지 2,000장으로 잰 정확도는 1 %p쯤 우연히 달라집니다.
 
 

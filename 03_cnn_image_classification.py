@@ -6,7 +6,7 @@
 |---|---|
 | 배우는 것 | 합성곱을 손으로 구현해 `F.conv2d`와 비교하고, CNN을 학습시켜 속을 들여다봅니다 |
 | 먼저 볼 것 | 2강 2.5절(배치 정규화), 2.7절(학습률 일정), 1강 1.7절(학습 반복문) |
-| 데이터 | CIFAR-10 (약 170 MB, 처음 한 번 내려받음). 네트워크가 없으면 그린 컬러 장면 |
+| 데이터 | CIFAR-10 (약 170 MB, 처음 한 번 내려받음). 네트워크가 없으면 코드로 그린 장면 |
 | 실행 | `python 03_cnn_image_classification.py` |
 | 빠른 확인 | `python 03_cnn_image_classification.py --quick` |
 | 기대 결과 | 아직 재지 않음 |
@@ -32,11 +32,12 @@ from tqdm import tqdm
 
 from utils import lesson, metrics, model_utils
 from utils import visualization as plot
+from utils.command_line import option, setting
 from utils.data_utils import TrainVal, center_square, iterate_batches, plain_loader, read_image
 from utils.datasets import cifar10
 from utils.datasets.scenes import draw_scenes
 from utils.device import autocast, median_seconds, reuse_memory
-from utils.lesson import Lesson, Run, option, percents, setting
+from utils.lesson import Lesson, Run, percents
 from utils.metrics import evaluate, predict_logits, val_accuracy
 from utils.model_utils import count_parameters, load_weights, save_weights
 
@@ -45,12 +46,12 @@ from utils.model_utils import count_parameters, load_weights, save_weights
 class Config:
     epochs: int = setting(11, "마지막 학습에서 데이터를 몇 번 돌지(에폭)", low=1)
     batch_size: int = setting(512, "한 번에 보는 사진의 수 (실험은 4분의 1)", low=8)
-    lr: float = setting(0.4, "학습률의 최댓값 (묶음이 512장일 때)", above=0)
+    lr: float = setting(0.4, "학습률의 최댓값 (512장 기준, 묶음 크기에 비례)", above=0)
     width: int = setting(64, "CifarNet의 너비", low=4)
     small: int = setting(8000, "작은 실험에 쓰는 학습 이미지 수", low=1000)
     steps: int = setting(150, "작은 실험의 걸음 수", low=10)
     dataset: str = setting("cifar10", "3.8절과 3.9절의 데이터셋", choices=("cifar10", "cifar100"))
-    predict: str = option("", "학습할 때와 같은 옵션으로 이 사진을 분류하고 끝냅니다")
+    predict: str = option("", "이 사진을 분류하고 끝냅니다 (학습할 때의 옵션도 함께)")
     pretrained: str = option("", "torchvision의 ResNet-18 가중치 파일 (3.10절)")
 
 
@@ -61,8 +62,8 @@ chapter = Lesson(__file__, __doc__, Config(), QUICK, gpu=GPU)
 # %% [markdown]
 # ## 실험을 위한 준비
 # 사진은 uint8 (B, 32, 32, 3)으로 메모리에 둡니다. PyTorch의 합성곱은 (B, 3, 32, 32)를 받으므로
-# `Pixels`가 모양과 값의 범위를 바꿉니다. 작은 실험은 모두 아래의 짧은 반복문 `fit`으로 같은 걸음
-# 수만큼 학습시킵니다. 학습률은 모두 같고, 판정은 시드 하나의 결과이며 마지막 성적이 아닙니다.
+# `Pixels`가 모양과 값의 범위를 바꿉니다. 작은 실험은 아래의 짧은 반복문 `fit`을 쓰고, 따로 적지
+# 않으면 걸음 수와 학습률이 같습니다. 판정은 시드 하나의 결과이고, 1 %p쯤은 우연입니다.
 
 
 # %%
@@ -90,7 +91,7 @@ def make(run: Run, build: Callable[..., nn.Module], *args, **options) -> nn.Sequ
 
 def fit(run: Run, model, data: TrainVal, steps: int, lr=0.005, augment=None) -> list[float]:
     """AdamW와 원사이클로 `steps`걸음 학습시키고 걸음마다의 손실을 돌려줍니다."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr, fused=True)  # fused: 한꺼번에 갱신함
     scheduler, losses = OneCycleLR(optimizer, lr, steps, cycle_momentum=False), []
     model.train()
     for _ in range(steps):
@@ -114,14 +115,14 @@ def fit(run: Run, model, data: TrainVal, steps: int, lr=0.005, augment=None) -> 
 # ```text
 # y[b, o, i, j] = bias[o] + 합(c, u, v) weight[o, c, u, v] * x[b, c, S*i + D*u - P, S*j + D*v - P]
 #
-# x      (B, C, H, W)      입력        S 스트라이드(창을 옮기는 간격)   P 패딩(둘레에 더한 0)
-# weight (O, C/G, K, K)    커널        D 팽창(창 안의 간격)             G 그룹(식은 G = 1)
-# y      (B, O, H', W')    출력        H' = (H + 2P - D*(K-1) - 1) // S + 1
+# x      (B, C, H, W)      입력. C 채널(빨강, 초록, 파랑)   S 스트라이드(창을 옮기는 간격)
+# weight (O, C/G, K, K)    커널(창의 가중치). O 출력 채널   P 패딩(둘레에 더한 0), K 커널의 한 변
+# y      (B, O, H', W')    H' = (H + 2P - D*(K-1) - 1) // S + 1       D 팽창(창 안의 간격), G 그룹
 # 매개변수 O * (C/G * K * K + 1)       곱셈 O * C/G * K * K * H' * W'
 # ```
-# 반복문으로 적은 뒤, 창을 모두 펼쳐 행렬곱 한 번으로 바꿉니다(im2col). 수학의 합성곱과 달리 커널을
-# 뒤집지 않습니다. 기울기도 합성곱입니다. y[i] = 합 w[u] x[i+u]이면 dx[k] = 합 w[u] dy[k-u](뒤집은
-# 커널), dw[u] = 합 x[i+u] dy[i]입니다. 스트라이드가 있으면 dy 사이에 0을 끼우거나 S만큼 띄웁니다.
+# 반복문으로 적은 뒤, 창을 모두 펼쳐 행렬곱 한 번으로 바꿉니다(im2col). 기울기도 합성곱입니다. y[i]
+# = 합(u) w[u] x[i+u]이면 dx[k] = 합(u) w[u] dy[k-u](뒤집은 커널), dw[u] = 합(i) x[i+u] dy[i]입니다.
+# 스트라이드가 S이면 dx는 dy 사이에 0을 끼워서, dw는 dy를 S칸씩 띄워서 구합니다.
 
 
 # %%
@@ -254,15 +255,15 @@ def section_pooling(run: Run) -> None:
     whole = lambda t: F.adaptive_avg_pool2d(t, 1).flatten(1)
     run.check_with_gradient("전역 평균 풀링", lambda t: t.mean(dim=(2, 3)), whole, x)
     photos = run.data(cifar10.load).x_train[:200].permute(0, 3, 1, 2) / 255
-    features = F.relu(conv2d(photos, torch.randn(8, 3, 3, 3)))  # (200, 8, 30, 30)
+    w = torch.randn(8, 3, 3, 3)
+    features = F.relu(conv2d(photos, w))  # (200, 8, 30, 30)
+    run.check("합성곱의 등변성", F.relu(conv2d(photos[..., 1:], w)), features[..., 1:], atol=1e-4)
     pools = {"풀링 없음": lambda t: t, "최대 2": lambda t: max_pool2d(t, 2)}
     pools |= {"최대 5": lambda t: max_pool2d(t, 5), "전역 평균": lambda t: t.mean(dim=(2, 3))}
     moved = {}
     for name, pool in pools.items():
-        before = pool(features[..., 1:])
-        after = pool(features[..., :-1])  # 한 픽셀 옮긴 사진
-        others = before - before.roll(1, 0)  # 다른 사진과의 차이
-        moved[name] = ((after - before).norm() / others.norm()).item()
+        before, after = pool(features[..., 1:]), pool(features[..., :-1])  # 한 픽셀 옮김
+        moved[name] = ((after - before).norm() / (before - before.roll(1, 0)).norm()).item()
     figure = plot.bar_figure({"변화": moved}, "변화 / 다른 사진과의 차이", "한 픽셀 옮겼을 때")
     run.figure(figure, "02_translation")
     text, values = "창이 넓을수록 한 픽셀 이동에 출력이 덜 변합니다", list(moved.values())
@@ -275,7 +276,7 @@ def section_pooling(run: Run) -> None:
 #
 # ## 3.3 수용 영역
 # **왜 필요할까요?** 출력 한 칸이 보는 입력의 넓이인 **수용 영역**(receptive field)이 물체보다
-# 좁으면 물체를 볼 수 없습니다.
+# 좁으면 물체 전체를 볼 수 없습니다.
 # ```text
 # 처음에 r = j = 1. 계층마다 r = r + (K - 1) * j, j = j * S        r 수용 영역, j 칸 사이의 간격
 # ```
@@ -310,12 +311,12 @@ def section_receptive_field(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 3x3을 세 번 쌓으면 7x7 한 층과 같은 넓이를 보면서 매개변수는 27 대 49로 적고 활성화
-# 함수도 두 번 더 들어갑니다. 가운데가 밝은 것은 가운데 픽셀로 가는 길이 더 많기 때문입니다.
+# **읽는 법.** 3x3을 세 번 쌓으면 7x7 한 층과 같은 넓이를 보면서 매개변수는 (채널이 하나일 때) 49개
+# 대신 27개입니다. 쌓은 그림의 가운데가 밝은 것은 그리로 가는 길이 많기 때문입니다.
 #
 # ## 3.4 CNN과 MLP
-# **왜 필요할까요?** CNN이 나은 까닭이 매개변수의 수가 아니라 구조라면, 매개변수의 수를 비슷하게
-# 하고 걸음 수를 맞추어도 나아야 합니다. 또 픽셀을 섞어 이웃 관계를 없애면 나을 것이 없어야 합니다.
+# **왜 필요할까요?** CNN이 나은 까닭이 매개변수의 수가 아니라 구조라면, 매개변수와 걸음 수를
+# 맞추어도 나아야 합니다. 픽셀을 섞어 이웃 관계를 없애면 앞서는 폭이 크게 줄어야 합니다.
 
 
 # %%
@@ -367,13 +368,13 @@ def section_cnn_against_mlp(run: Run) -> None:
 
 # %% [markdown]
 # **읽는 법.** 픽셀을 섞어도 MLP에는 같은 문제입니다. 가중치의 자리만 바뀌기 때문입니다. CNN은
-# 이웃한 픽셀이 관련 있다는 가정 위에 서 있으므로, 가정이 깨지면 이점을 잃습니다. 다만 CNN은 같은
+# 이웃한 픽셀이 관련 있다고 보고 만든 구조라, 그렇지 않으면 나은 점을 잃습니다. 다만 CNN은 같은
 # 가중치를 자리마다 다시 쓰므로 곱셈은 훨씬 많습니다(판정의 값).
 #
 # ## 3.5 LeNet에서 ResNet까지
-# **왜 필요할까요?** 깊게 쌓으면 더 복잡한 것을 배울 수 있지만, 어느 깊이부터는 학습 오차조차 더
-# 커집니다(He 외 2016, 그림 1). **잔차 연결**(residual connection)은 블록이 입력에 더할 차이만
-# 배우게 합니다.
+# **왜 필요할까요?** LeNet-5는 합성곱이 두 층, VGG는 3x3만 여러 층입니다. 더 깊게 쌓으면 어느
+# 깊이부터 학습 오차조차 커집니다(He 외 2016, 그림 1. 여기서는 20층만 봅니다). **잔차
+# 연결**(residual connection, 지름길)은 블록이 입력에 더할 차이만 배우게 합니다.
 # ```text
 # 보통 블록  y = ReLU(f(x))        잔차 블록  y = ReLU(f(x) + x)      기울기가 + x를 타고 흐름
 # ```
@@ -423,7 +424,7 @@ def stage(inputs: int, outputs: int, count: int, stride: int, residual=True) -> 
 
 
 class ResNet18(nn.Module):
-    """ResNet-18입니다(He 외 2016, 표 1). (B, 3, H, W) -> (B, K), torchvision과 같습니다."""
+    """ResNet-18입니다(He 외 2016, 표 1). (B, 3, H, W) -> (B, 클래스 수), torchvision과 같습니다."""
 
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__()
@@ -441,7 +442,7 @@ class ResNet18(nn.Module):
 
 
 def resnet20(residual: bool = True, num_classes: int = 10) -> nn.Sequential:
-    """CIFAR용 20층 ResNet입니다(He 외 2016, 4.2절). (B, 3, 32, 32) -> (B, 10)"""
+    """CIFAR용 20층 ResNet입니다(He 외 2016, 4.2절. 논문의 지름길에는 매개변수가 없음)."""
     sizes = (16, 16, 1), (16, 32, 2), (32, 64, 2)  # 입력과 출력의 채널, 첫 블록의 스트라이드
     stages = (stage(a, b, 3, stride, residual) for a, b, stride in sizes)
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes)
@@ -498,7 +499,7 @@ def section_architectures(run: Run) -> None:
 # **왜 필요할까요?** 뒤집거나 조금 옮긴 고양이도 고양이입니다. **데이터 증강**(augmentation)은
 # 정답을 아는 새 사진을 만들어 외우지 못하게 합니다. 색과 믹스업은 여기서 그려 보기만 합니다.
 # ```text
-# 뒤집기    좌우를 절반의 확률로         잘라 내기  무작위 정사각형을 회색으로 (DeVries 외 2017)
+# 뒤집기    좌우를 절반의 확률로         지우기     무작위 정사각형을 회색으로 (DeVries 외 2017)
 # 옮기기    위아래, 좌우로 4픽셀까지     믹스업     lam * x1 + (1 - lam) * x2, 정답도 같은 비율로
 # 색        밝기, 대비, 색조를 조금                 (Zhang 외 2018. lam은 베타 분포에서 뽑음)
 # ```
@@ -540,7 +541,7 @@ def color_jitter(x: Tensor, strength: float = 0.2) -> Tensor:
 
 
 def mixup(x: Tensor, targets: Tensor, alpha: float = 0.2) -> tuple[Tensor, Tensor]:
-    """사진과 정답의 확률 (B, K)를 두 장씩 섞습니다. 섞는 비율은 사진마다 다릅니다."""
+    """사진과 정답의 확률 (B, 클래스 수)를 두 장씩 섞습니다. 섞는 비율은 사진마다 다릅니다."""
     lam = torch.distributions.Beta(alpha, alpha).sample((len(x),)).to(x.device)
     order = torch.randperm(len(x), device=x.device)
     blend = lambda a, w: w * a + (1 - w) * a[order]
@@ -550,16 +551,16 @@ def mixup(x: Tensor, targets: Tensor, alpha: float = 0.2) -> tuple[Tensor, Tenso
 @chapter.section("3.6", "데이터 증강")
 def section_augmentation(run: Run) -> None:
     data = small_data(run)
-    photos, labels = data.x[:6], F.one_hot(data.y[:6]).float()
+    photos, labels = data.x[:6], F.one_hot(data.y[:6], 10).float()
     shown = {"원본": photos, "뒤집기": random_flip(photos), "옮기기": random_crop(photos)}
-    shown |= {"잘라 내기": cutout(photos), "색": color_jitter(photos)}
+    shown |= {"지우기": cutout(photos), "색": color_jitter(photos)}
     shown["믹스업"] = mixup(photos, labels, alpha=1.0)[0]
     images = [image.cpu().numpy().astype(np.uint8) for change in shown.values() for image in change]
     titles = [name for name in shown for _ in range(6)]
     run.figure(plot.image_grid(images, titles, 6, "데이터 증강"), "07_augmentation")
     few, fitted, val = data._replace(x=data.x[:1000], y=data.y[:1000]), {}, {}
     move = lambda x: random_crop(random_flip(x))
-    plans = {"없음": None, "뒤집고 옮기기": move, "잘라 내기까지": lambda x: cutout(move(x))}
+    plans = {"없음": None, "뒤집고 옮기기": move, "지우기까지": lambda x: cutout(move(x))}
     for name, augment in plans.items():
         model = make(run, small_cnn)
         fit(run, model, few, run.config.steps, augment=augment)
@@ -584,8 +585,8 @@ def section_augmentation(run: Run) -> None:
 # 2차원 배치 정규화    채널마다 B * H * W개의 평균과 분산. 2강의 식에서 평균을 내는 축만 다릅니다
 # contiguous           메모리의 순서 B, C, H, W       channels_last    메모리의 순서 B, H, W, C
 # ```
-# '흔한 방식'은 한 장씩 PIL로 바꾸는 `DataLoader`(작업 프로세스 없음), float32, contiguous입니다. 이
-# 강의는 메모리의 묶음을 한꺼번에 바꾸고, 다 쓴 메모리를 운영체제에 돌려주지 않고 다시 씁니다.
+# '흔한 방식'은 한 장씩 PIL로 뒤집고 자르는 `DataLoader`, float32, contiguous입니다. 이 강의는
+# 묶음을 한꺼번에 바꾸고, 다 쓴 메모리를 운영체제에 돌려주지 않고 다시 씁니다.
 
 
 # %%
@@ -617,7 +618,7 @@ def section_speed(run: Run) -> None:
     for name, mode in (("2차원 배치 정규화(학습)", True), ("2차원 배치 정규화(평가)", False)):
         run.check_modules(name, BatchNorm2d(5).train(mode), nn.BatchNorm2d(5).train(mode), x)
     data, batch = small_data(run), run.config.batch_size
-    model = make(run, vgg).eval()
+    model = make(run, vgg).train()  # 왜: 학습하기 전의 평가 상태에서는 점수가 거의 편향뿐임
     with torch.no_grad():
         exact, packed = model(data.x[:batch]), model[0](data.x[:batch]).contiguous()
         model.to(memory_format=torch.contiguous_format)
@@ -629,12 +630,12 @@ def section_speed(run: Run) -> None:
     text = "bfloat16으로 계산해도 점수의 오차가 가장 큰 점수의 10분의 1보다 작습니다"
     run.claim(text, f"상대 오차 {worst:.3f}, 같은 답 {100 * agree:.1f} %", worst < 0.1)
     speeds = compare_speed(run, data.x[:batch], data.y[:batch])
-    text = "이 강의의 방식은 흔한 방식보다 1초에 3배 넘는 사진을 순전파하고 역전파합니다"
+    text = "이 강의의 방식이 1초에 처리하는 사진은 흔한 방식의 3배를 넘습니다"
     run.claim(text, speeds, speeds["이 강의"] > 3 * speeds["흔한 방식"], unit="장/초")
 
 
 def compare_speed(run: Run, x: Tensor, y: Tensor) -> dict[str, float]:
-    """같은 네트워크를 두 방식으로 돌려 1초에 처리한 사진의 수를 잽니다."""
+    """두 방식으로 순전파와 역전파를 하고(갱신은 없음) 1초에 처리한 사진의 수를 잽니다."""
     width = run.config.width // 2
     plain, ours = make(run, vgg, width)[1], make(run, vgg, width)
     plain.to(memory_format=torch.contiguous_format)
@@ -655,16 +656,16 @@ def compare_speed(run: Run, x: Tensor, y: Tensor) -> dict[str, float]:
 
 
 # %% [markdown]
-# **읽는 법.** 속도의 판정은 컴퓨터에 따라 다릅니다. bfloat16 명령이 없는 CPU에서는 float32로
-# 학습하므로 차이가 작습니다. bfloat16의 오차는 학습하지 않은 모델 하나로 쟀습니다.
+# **읽는 법.** 속도의 판정은 컴퓨터에 따라 다르고, 넷 가운데 어느 것의 덕인지는 알려 주지 않습니다.
+# bfloat16의 오차는 학습하지 않은 모델 하나로 쟀습니다.
 #
 # ## 3.8 마지막 학습
-# **왜 필요할까요?** 앞에서 확인한 것을 모읍니다. `CifarNet`은 합성곱과 풀링 뒤에 잔차 연결을 붙인
-# 작은 네트워크입니다. 첫 합성곱은 배우지 않고 **백색화**(whitening)로 정합니다. 2x2 조각이 가장
-# 크게 변하는 방향(주성분)을 커널로 쓰고 그 크기로 나누면, 열두 채널은 서로 관련이 없고 크기가
-# 비슷해져 뒤 계층이 빨리 배웁니다. ReLU가 음수를 버리므로 부호를 바꾼 커널도 함께 둡니다.
+# **왜 필요할까요?** 앞의 부품에 새 요령 셋(백색화, 작게 자르기, 뒤집어 보기)을 더합니다.
+# `CifarNet`의 첫 합성곱은 배우지 않고 **백색화**(whitening)로 정합니다. 2x2 조각은 수 열두 개의
+# 벡터입니다. 서로 직각인 열두 방향(고유벡터)에 비추고 방향마다의 평균 제곱(고유값)의 제곱근으로
+# 나누면, 열두 채널은 서로 거의 무관하고 크기가 비슷해집니다. 부호를 바꾼 커널도 둡니다.
 # ```text
-# C = 평균(조각^T 조각)   C의 고유벡터 v, 고유값 e   커널 = v / sqrt(e + 0.001)와 그 부호를 바꾼 것
+# M = 평균(조각^T 조각)   M의 고유벡터 v, 고유값 e   커널 = v / sqrt(e + 0.001)와 그 부호를 바꾼 것
 # ```
 
 
@@ -688,7 +689,7 @@ class PooledBlock(nn.Module):
         self.residual = conv_bn(outputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(F.max_pool2d(self.conv(x), 2)))  # 왜: 풀링을 먼저 하면 뒤가 4배 싸짐
+        x = F.relu(self.norm(F.max_pool2d(self.conv(x), 2)))  # 풀링이 먼저라 뒤의 계산이 4분의 1
         return x + self.residual(x)
 
 
@@ -721,14 +722,14 @@ def train(run: Run, model: nn.Module, data: TrainVal) -> list[dict[str, float]]:
     options = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}
     optimizer = torch.optim.SGD(model.parameters(), config.lr * config.batch_size / 512, **options)
     total = config.epochs * steps  # 학습률은 20 %까지 곧게 올렸다가 0까지 곧게 내림
-    shape = lambda t: min((t + 1) / (0.2 * total), (total - t) / (0.8 * total))
-    scheduler = LambdaLR(optimizer, shape)
+    factor = lambda t: min((t + 1) / (0.2 * total), (total - t) / (0.8 * total))
+    scheduler = LambdaLR(optimizer, factor)
     checkpoint = run.checkpoint(model, optimizer, scheduler)
     history = checkpoint.restore() if run.resume else []
     checkpoint.save(history)
     for epoch in range(len(history), config.epochs):
         model.train()
-        size = 24 if epoch < config.epochs // 3 else 32  # 왜: 처음에 작게 잘라 시간을 줄임
+        size = 24 if epoch < config.epochs // 2 else 32  # 왜: 처음에 작게 잘라 시간을 줄임
         batches = iterate_batches(data.x, data.y, config.batch_size, shuffle=True, drop_last=True)
         for images, labels in tqdm(batches, total=steps, leave=False, disable=None):
             with autocast(run.device, run.dtype):
@@ -745,7 +746,7 @@ def train(run: Run, model: nn.Module, data: TrainVal) -> list[dict[str, float]]:
 
 
 def predict_flipped(run: Run, model: nn.Module, x: Tensor) -> Tensor:
-    """원본과 좌우로 뒤집은 사진의 확률을 평균합니다(TTA). (N, H, W, 3) -> (N, K)"""
+    """원본과 좌우로 뒤집은 사진의 확률을 평균합니다. (N, H, W, 3) -> (N, 클래스 수)"""
     return sum(predict_logits(model, t, run.dtype).softmax(dim=1) for t in (x, x.flip(2))) / 2
 
 
@@ -766,8 +767,7 @@ def section_training(run: Run) -> nn.Module:
 
 
 # %% [markdown]
-# **읽는 법.** 최대 풀링을 합성곱 바로 뒤에 두면 정규화와 활성화 함수가 다루는 값이 4분의 1이
-# 됩니다. 학습 쪽 곡선도 증강하지 않은 사진으로 재므로 검증과 바로 비교할 수 있습니다.
+# **읽는 법.** 학습 쪽 곡선도 증강하지 않은 사진으로 재므로 검증과 바로 비교할 수 있습니다.
 #
 # ## 3.9 결과와 속 들여다보기
 # **왜 필요할까요?** 엉뚱한 곳을 보고 맞혔을 수 있습니다. **Grad-CAM**은 어느 자리가 그 클래스의
@@ -776,7 +776,6 @@ def section_training(run: Run) -> nn.Module:
 # 가중치[c]  = 평균(i, j) d 점수 / d A[c, i, j]         A 특징 맵 (C, h, w), 훅으로 얻음
 # 지도[i, j] = ReLU(합(c) 가중치[c] * A[c, i, j])          사진 크기로 늘리고 최댓값으로 나눔
 # ```
-# 기준선은 넷입니다. 가장 많은 클래스, 픽셀의 소프트맥스 회귀, 픽셀의 최근접 이웃 다섯, MLP입니다.
 
 
 # %%
@@ -818,8 +817,8 @@ def occlusion_map(model: nn.Module, photo: Tensor, label: int, size: int = 8) ->
 def section_result(run: Run, model: nn.Module) -> None:
     data = load(run)
     names, mlp = data.class_names, make(run, small_mlp, 8 * run.config.width, len(data.class_names))
-    steps = run.config.epochs * len(data.x_train) // (run.config.batch_size // 4)  # 같은 에폭
-    fit(run, mlp, data.on(run.device), steps, lr=0.001)
+    steps = run.config.epochs * len(data.x_train) // (run.config.batch_size // 4)
+    fit(run, mlp, data.on(run.device), steps, lr=0.001)  # 에폭 수는 CNN과 같고 증강은 없음
     x_test, y_test = data.take_test()
     for name, accuracy in metrics.pixel_floors(data, x_test, y_test).items():
         run.floor(name, accuracy)
@@ -873,21 +872,21 @@ def check_pointing(run: Run, model: nn.Module, count: int = 50) -> None:
     middle = torch.full_like(points, heat.shape[1] / 2)
     inside = lambda p: ((boxes[:, :2] <= p) & (p <= boxes[:, 2:])).all(dim=1).float().mean().item()
     share = {"Grad-CAM": inside(points), "그림의 한가운데": inside(middle)}
-    text = "Grad-CAM의 무게 중심은 그림의 90 % 이상에서 물체의 상자 안에 듭니다"
+    text = "물체의 상자 안에 Grad-CAM의 무게 중심은 90 % 이상 들고, 한가운데는 그만큼 들지 않습니다"
     run.claim(text, share, share["Grad-CAM"] >= 0.9 > share["그림의 한가운데"])
 
 
 # %% [markdown]
-# **읽는 법.** 정답 클래스의 지도가 물체 위에 있는지, 다른 클래스의 지도와 다른지 보세요. 사진 세
-# 장은 예일 뿐입니다. 두 방법이 다른 곳을 가리키면 설명을 믿지 마세요.
+# **읽는 법.** 정답 클래스의 지도가 물체 위에 있는지, 다른 클래스의 지도와 다른지 보세요. Grad-CAM은
+# 3x3을 늘린 것이라 대강의 자리만 알려 줍니다. 두 방법이 다른 곳을 가리키면 설명을 믿지 마세요.
 #
 # ## 3.10 전이 학습
 # **왜 필요할까요?** 사진이 50장뿐이라면 처음부터 배우기 어렵습니다. 다른 클래스로 배운 특징을 옮겨
 # 쓰는 것을 **전이 학습**(transfer learning)이라고 합니다. 고양이와 개를 뺀 클래스로 학습한 뒤,
-# 고양이와 개를 50장씩만 보고 배웁니다.
+# 고양이와 개를 50장씩만 보고 배웁니다. 첫 합성곱(백색화)은 셋이 같습니다.
 # ```text
-# 처음부터      무작위 가중치에서 시작         특징 고정    마지막 계층만 새로 학습
-# 미세 조정     배운 가중치에서 시작해 전체를 작은 학습률로 학습
+# 처음부터      나머지는 무작위 가중치에서 시작     특징 고정    마지막 계층만 새로 학습
+# 미세 조정     배운 블록에서 시작해 첫 합성곱 말고 모두를 작은 학습률로 학습
 # ```
 
 
@@ -907,10 +906,10 @@ def section_transfer(run: Run) -> None:
     fit(run, base, first, 8 * steps, augment=lambda x: random_crop(random_flip(x)))
     print(f"  고양이와 개를 뺀 여덟 클래스의 검증 정확도 {100 * val_accuracy(base, first):.1f} %")
     plans = {"처음부터": (0.005, ("stem",)), "미세 조정": (0.001, ("stem", "blocks"))}
-    for name, (lr, kept) in plans.items():  # 학습률과, 옮길 계층. 백색화는 정답 없이 정하므로 같음
+    for name, (lr, kept) in plans.items():  # 학습률과, 옮길 계층의 이름
         model, weights = make(run, build, num_classes=2), base[1].state_dict()
         moved = {key: value for key, value in weights.items() if key.startswith(kept)}
-        model[1].load_state_dict(moved, strict=False)
+        model[1].load_state_dict(moved, strict=False)  # 주의: 이름이 틀려도 조용히 지나감
         fit(run, model, second, steps, lr, augment=random_flip)
         scores[name] = val_accuracy(model, second, run.dtype)
     base[1].output = nn.Identity()
@@ -941,12 +940,12 @@ def score_frozen(run: Run, body: nn.Module, data: TrainVal) -> float:
 
 # %% [markdown]
 # **읽는 법.** 옮긴 특징은 다른 여덟 클래스를 구별하려고 배운 것이라, 쓸모는 앞의 학습이 충분한지에
-# 달려 있습니다. 원본의 검증 사진은 1,000장이라 3 %p보다 작은 차이는 우연일 수 있습니다.
+# 달려 있습니다. 검증 사진이 적어 4 %p(표본은 10 %p)보다 작은 차이는 우연일 수 있습니다.
 #
 # ## 정리
-# - 합성곱은 이웃과 이동이라는 두 가정을 구조로 옮긴 것입니다(3.4절).
+# - 합성곱은 이웃한 픽셀이 관련 있다는 사실을 구조에 담은 것입니다(3.4절).
 # - 합성곱의 기울기도 합성곱입니다. 식으로 구한 값이 PyTorch와 같았습니다(3.1절).
-# - 학습 시간은 데이터를 꺼내는 방식, 자료형, 메모리 순서에 따라 달라집니다(3.7절의 판정).
+# - 데이터를 꺼내는 방식, 자료형, 메모리의 순서와 재사용을 함께 바꾸면 빨라집니다(3.7절의 판정).
 #
 # ## 연습문제
 # 1. 좌우로 뒤집는 것도 픽셀을 섞는 것입니다. 이때는 왜 CNN이 무너지지 않습니까? (3.4절)
@@ -963,7 +962,7 @@ def score_frozen(run: Run, body: nn.Module, data: TrainVal) -> float:
 # %%
 def predict_file(run: Run, path: Path) -> dict:
     """사진 파일 하나를 가운데만 잘라 32x32로 줄이고, 분류하고, Grad-CAM을 그립니다."""
-    names = cifar10.NAMES[run.config.dataset]  # 왜: 예측에는 데이터를 읽거나 내려받지 않음
+    names = cifar10.NAMES["cifar10" if run.quick else run.config.dataset]  # 데이터를 읽지 않음
     model = make(run, CifarNet, run.config.width, len(names))
     load_weights(run.path("model.pt"), model)
     small = torch.from_numpy(center_square(read_image(path, color=True), 32))

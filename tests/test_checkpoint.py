@@ -15,7 +15,13 @@ from torch import nn
 from utils import files
 from utils.errors import UserError
 from utils.files import write_atomically
-from utils.model_utils import Checkpoint, count_parameters, load_weights, save_weights
+from utils.model_utils import (
+    Checkpoint,
+    count_multiplications,
+    count_parameters,
+    load_weights,
+    save_weights,
+)
 
 IDENTITY = {"lr": 0.1, "epochs": 3, "lesson": "demo"}
 
@@ -149,6 +155,13 @@ def test_weights_of_another_model_are_refused(tmp_path):
         load_weights(tmp_path / "w.pt", nn.Linear(5, 2))
     with pytest.raises(UserError, match="없습니다"):
         load_weights(tmp_path / "missing.pt", model)
+
+
+def test_counting_multiplications_leaves_the_model_alone():
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(3 * 4 * 4, 5)).train()
+    x = torch.zeros(2, 2, 6, 6)
+    assert count_multiplications(model, x) == 2 * (3 * 4 * 4 * 2 * 9 + 48 * 5)
+    assert model.training and next(model.parameters()).device.type == "cpu"
 
 
 def test_count_parameters():

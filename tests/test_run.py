@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from utils import device as devices
 from utils import lesson as lesson_module
+from utils.command_line import option, setting
 from utils.errors import UserError
-from utils.lesson import CheckFailed, Lesson, largest_error, option, run_main, setting
+from utils.lesson import CheckFailed, Lesson, largest_error, run_main
 from utils.visualization import new_figure
 
 
@@ -235,6 +238,31 @@ def test_quick_and_flags_make_the_config(tmp_path):
     assert start() == Config()
     assert start("--quick") == Config(epochs=1)
     assert start("--quick", "--epochs", "7", "--kind", "b") == replace(Config(), epochs=7, kind="b")
+
+
+def test_a_file_that_is_not_there_is_refused_at_once(tmp_path):
+    _, _, main = make_lesson(tmp_path)
+    with pytest.raises(UserError, match=r"--predict: .*없음\.png 파일이 없습니다"):
+        main(["--predict", str(tmp_path / "없음.png")])
+
+
+def test_freed_memory_is_used_again():
+    """큰 텐서를 다시 받을 때 운영체제가 쪽을 새로 채우지 않아야 합니다(glibc)."""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("glibc가 아니어서 할당기를 조정하지 않습니다")
+    import resource
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(3):
+            torch.ones(20_000_000)  # 80 MB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    devices.reuse_memory(False)
+    without = faults()
+    devices.reuse_memory(True)
+    faults()  # 처음 한 번은 새로 받음
+    assert faults() < without / 10
 
 
 def test_quick_does_not_touch_the_full_model(tmp_path):

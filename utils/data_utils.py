@@ -1,7 +1,7 @@
 """데이터를 찾고, 내려받고, 내용을 확인하고, 나누는 공통 도구입니다.
 
 데이터는 항상 같은 순서로 찾습니다: 1) 이미 있는 원본 2) 내려받은 원본 3) pip 패키지에 든 실제
-데이터 4) 코드로 그린 표본. 어떤 데이터를 어떻게 읽는지는 `utils/datasets/`의 파일이 정합니다.
+데이터 4) 코드로 만든 표본. 어떤 데이터를 어떻게 읽는지는 `utils/datasets/`의 파일이 정합니다.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import urllib.error
 import urllib.request
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class Provenance:
         kinds = {
             "original": "원본",
             "package": "패키지에 든 실제 데이터",
-            "sample": "코드로 그린 표본",
+            "sample": "코드로 만든 표본",
         }
         counts = f"학습 {self.num_train:,} / 검증 {self.num_val:,} / 테스트 {self.num_test:,}"
         return f"{self.name} [{kinds[self.source]}: {self.detail}] {counts}"
@@ -62,12 +63,21 @@ class ImageArrays(NamedTuple):
     y_test: np.ndarray
 
 
+class Texts(NamedTuple):
+    """글의 목록과 uint8 레이블 (N,)입니다."""
+
+    x_train: list[str]
+    y_train: np.ndarray
+    x_test: list[str]
+    y_test: np.ndarray
+
+
 class Found(NamedTuple):
     """찾은 데이터와 그 출처입니다."""
 
     source: str
     detail: str
-    arrays: ImageArrays
+    arrays: ImageArrays | Texts
 
 
 class TrainVal(NamedTuple):
@@ -79,7 +89,29 @@ class TrainVal(NamedTuple):
     y_val: Tensor
 
 
-class ImageDataset:
+class TestOnce:
+    """테스트 데이터를 한 번만 내주는 것, 데이터셋의 공통 부분입니다."""
+
+    __test__ = False  # 왜: 이름이 Test로 시작해 pytest가 시험으로 봄
+    _test: tuple | None
+
+    def take_test(self) -> tuple:
+        """테스트 데이터와 레이블을 한 번만 내줍니다.
+
+        왜: 테스트 점수를 보고 모델을 고르면 그 점수는 더 이상 처음 보는 데이터의 점수가 아닙니다.
+
+        Raises:
+            RuntimeError: 두 번째로 부를 때.
+        """
+        if self._test is None:
+            raise RuntimeError(
+                "테스트 데이터는 한 번만 쓸 수 있습니다. 선택은 검증 데이터로 하세요."
+            )
+        test, self._test = self._test, None
+        return test
+
+
+class ImageDataset(TestOnce):
     """메모리에 올린 이미지 분류 데이터입니다.
 
     `x_train`, `x_val`은 uint8 텐서 (N, H, W)이고 `y_train`, `y_val`은 int64 텐서 (N,)입니다.
@@ -105,20 +137,48 @@ class ImageDataset:
         parts = [t[:num_train] for t in train] + [t[:num_val] for t in val]
         return TrainVal(*(part.to(device) for part in parts))
 
-    def take_test(self) -> tuple[Tensor, Tensor]:
-        """테스트 이미지와 레이블을 한 번만 내줍니다.
 
-        왜: 테스트 점수를 보고 모델을 고르면 그 점수는 더 이상 처음 보는 데이터의 점수가 아닙니다.
+class TextDataset(TestOnce):
+    """글 분류 데이터입니다. 글은 `str`의 목록이고 레이블은 int64 텐서 (N,)입니다.
 
-        Raises:
-            RuntimeError: 두 번째로 부를 때.
-        """
-        if self._test is None:
-            raise RuntimeError(
-                "테스트 데이터는 한 번만 쓸 수 있습니다. 선택은 검증 데이터로 하세요."
-            )
-        test, self._test = self._test, None
-        return test
+    검증 데이터는 학습 데이터에서 떼고, 같은 글이 두 번 나오면 모두 학습 쪽에 둡니다.
+
+    Raises:
+        UserError: 어느 부분이든 한 클래스가 10분의 1보다 적을 때. 한 클래스뿐이면 늘 100 %입니다.
+    """
+
+    def __init__(self, name: str, found: Found, class_names: Sequence[str], num_val: int) -> None:
+        texts, labels, x_test, y_test = found.arrays
+        train, val = split_texts(texts, labels, num_val)
+        for which, part in (("학습", labels[train]), ("검증", labels[val]), ("테스트", y_test)):
+            shares = np.bincount(part, minlength=len(class_names)) / max(1, len(part))
+            if shares.min() < 0.1:
+                raise UserError(f"{name}의 {which} 데이터가 한 클래스에 치우쳐 있습니다({shares}).")
+        self.class_names = tuple(class_names)
+        self.x_train, self.y_train = _texts(texts, labels, train)
+        self.x_val, self.y_val = _texts(texts, labels, val)
+        self._test = x_test, torch.from_numpy(y_test.astype(np.int64))
+        whole = "\0".join([*texts, *x_test]).encode()
+        digest = content_sha256(np.frombuffer(whole, np.uint8), labels, y_test)
+        sizes = (len(train), len(val), len(y_test))
+        self.provenance = Provenance(name, found.source, found.detail, digest, *sizes)
+
+
+def _texts(texts: Sequence[str], labels: np.ndarray, index: np.ndarray) -> tuple[list, Tensor]:
+    return [texts[i] for i in index], torch.from_numpy(labels[index].astype(np.int64))
+
+
+def split_texts(
+    texts: Sequence[str], labels: np.ndarray, num_held_out: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """한 번만 나오는 글에서 `num_held_out`개를 떼어, 남은 번호와 뗀 번호를 돌려줍니다.
+
+    왜: 같은 글이 학습과 검증에 함께 있으면 외운 것을 맞힌 것까지 점수가 됩니다.
+    """
+    count = Counter(texts)
+    once = np.flatnonzero([count[text] == 1 for text in texts])
+    _, held = stratified_split(labels[once], num_held_out)
+    return np.setdiff1d(np.arange(len(texts)), once[held]), once[held]
 
 
 def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -225,8 +285,8 @@ def search(
     return found or teaching()
 
 
-def download_file(urls: Sequence[str], path: Path, md5: str) -> None:
-    """여러 곳을 차례로 시도해 내려받고 md5를 확인합니다. 반쯤 받은 파일은 남기지 않습니다.
+def download_file(urls: Sequence[str], path: Path, md5: str = "") -> None:
+    """여러 곳을 차례로 시도해 내려받고 md5(있으면)를 확인합니다. 반쯤 받은 파일은 남기지 않습니다.
 
     Raises:
         DownloadError: 모든 곳에서 실패했을 때.
@@ -236,7 +296,7 @@ def download_file(urls: Sequence[str], path: Path, md5: str) -> None:
     for url in urls:
         try:
             _download(url, part)
-            if hashlib.md5(part.read_bytes()).hexdigest() != md5:
+            if md5 and hashlib.md5(part.read_bytes()).hexdigest() != md5:
                 raise DownloadError("내용이 다름")
             os.replace(part, path)
             return

@@ -44,8 +44,8 @@ def evaluate(
 
 
 def epoch_scores(model: nn.Module, data: TrainVal, dtype: torch.dtype) -> dict[str, float]:
-    """한 에폭의 기록입니다. 학습 쪽은 검증과 같은 수만큼 앞에서 떼어 똑같이 평가 상태로 잽니다."""
-    count = len(data.x_val)
+    """한 에폭의 기록입니다. 학습 쪽은 앞의 일부(검증의 절반)를 똑같이 평가 상태로 잽니다."""
+    count = len(data.x_val) // 2
     train = evaluate(model, data.x[:count], data.y[:count], dtype)
     names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
     val = evaluate(model, data.x_val, data.y_val, dtype)

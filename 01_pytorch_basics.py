@@ -891,10 +891,8 @@ def train(run: Run, model: nn.Module, data: TrainVal) -> list[dict[str, float]]:
     total = config.epochs * steps
     scheduler = OneCycleLR(optimizer, config.lr, total_steps=total, cycle_momentum=False)
     checkpoint = run.checkpoint(model, optimizer, scheduler)
-    history = checkpoint.restore() if run.resume else []
-    checkpoint.save(history)
 
-    for _ in range(len(history), config.epochs):
+    for _ in range(len(checkpoint.history), config.epochs):
         model.train()
         batches = iterate_batches(data.x, data.y, config.batch_size, shuffle=True)
         for images, labels in tqdm(batches, total=steps, leave=False, disable=None):
@@ -907,11 +905,9 @@ def train(run: Run, model: nn.Module, data: TrainVal) -> list[dict[str, float]]:
             scheduler.step()
         train_loss, train_accuracy = evaluate(run, model, data.x[:5000], data.y[:5000])
         val_loss, val_accuracy = evaluate(run, model, data.x_val, data.y_val)
-        history.append({"train_loss": train_loss, "train_accuracy": train_accuracy})
-        history[-1] |= {"val_loss": val_loss, "val_accuracy": val_accuracy}
-        checkpoint.save(history)
-        run.epoch(history)
-    return history
+        scores = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+        run.end_epoch(checkpoint, scores | {"val_loss": val_loss, "val_accuracy": val_accuracy})
+    return checkpoint.history
 
 
 @chapter.section("1.7", "손글씨 숫자 학습")
@@ -919,7 +915,7 @@ def section_training(run: Run) -> DigitNet:
     data = run.data(mnist.load)
     pixels = data.x_train.float()
     model = DigitNet(pixels.mean().item(), pixels.std().item())
-    # channels_last: 픽셀마다 채널을 붙여 두는 메모리 배치. 합성곱이 빨라짐 (3강에서 잼)
+    # channels_last: 픽셀마다 채널을 붙여 두는 메모리 배치. 합성곱이 빨라짐 (3강 3.7절)
     model.to(run.device, memory_format=torch.channels_last)
     print(f"  DigitNet의 매개변수 {count_parameters(model):,}개")
     history = train(run, model, data.on(run.device))

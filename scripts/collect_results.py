@@ -35,6 +35,7 @@ def summarize(runs: list[dict]) -> dict:
             "std": statistics.stdev(values) if len(values) > 1 else 0.0,
             "unit": result["unit"],
             "floor": result["floor"],
+            "lower_is_better": result.get("lower_is_better", False),
             "floor_mean": statistics.mean(run["floors"][result["floor"]] for run in runs),
         }
     return {
@@ -62,6 +63,9 @@ def collect(paths: list[Path], expected: dict) -> dict:
         groups[run["lesson"], key].append(run)
     for (lesson, key), runs in groups.items():
         runs.sort(key=lambda run: run["seed"])
+        same = [{k: run.get(k) for k in ("config", "dtype", "versions", "data")} for run in runs]
+        if any(settings != same[0] for settings in same):
+            sys.exit(f"{lesson} ({key}): 설정, 자료형, 버전, 데이터가 다른 기록이 섞여 있습니다.")
         if len({run["seed"] for run in runs}) < 3:
             sys.exit(f"{lesson} ({key}): 서로 다른 시드 3개의 기록이 필요합니다.")
         expected.setdefault(lesson, {})[key] = summarize(runs)
@@ -80,6 +84,13 @@ def describe(result: dict) -> str:
     return f"{result['mean']:.4g} ± {result['std']:.2g} {result['unit']}".rstrip()
 
 
+def headline(entry: dict) -> tuple[str, dict]:
+    """대표 결과의 이름과 값입니다. '테스트 정확도'가 있으면 그것, 없으면 처음 기록한 것입니다."""
+    results = entry["results"]
+    name = "테스트 정확도" if "테스트 정확도" in results else next(iter(results))
+    return name, results[name]
+
+
 def readme_table(expected: dict) -> str:
     """README.md의 결과 표입니다."""
     lines = [
@@ -88,7 +99,7 @@ def readme_table(expected: dict) -> str:
     ]
     for lesson, entries in expected.items():
         for entry in entries.values():
-            name, result = next(iter(entry["results"].items()))
+            name, result = headline(entry)
             floor = f"{result['floor']} {percent(result['floor_mean'], result['unit'])}"
             cells = [
                 f"`{lesson}.py`",
@@ -107,7 +118,7 @@ def readme_table(expected: dict) -> str:
 def header_rows(entries: dict) -> dict[str, str]:
     """강의 머리말의 두 줄입니다. 원본 데이터의 기록이 있으면 그것을 씁니다."""
     entry = min(entries.values(), key=lambda entry: entry["source"] != "original")
-    name, result = next(iter(entry["results"].items()))
+    name, result = headline(entry)
     floor = f"{result['floor']} {percent(result['floor_mean'], result['unit'])}"
     where = f"{entry['data']}, {len(entry['seeds'])}회, {entry['seconds']:.0f}초"
     versions = entry["versions"]

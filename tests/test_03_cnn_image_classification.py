@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import tarfile
 
 import cv2
 import numpy as np
@@ -319,6 +320,28 @@ def test_layout_of_torchvision(classes, tmp_path, monkeypatch):
     assert np.array_equal(arrays.x_test, photos[-1])
     assert arrays.y_train.tolist() == np.concatenate(labels[:-1]).tolist()
     assert len(set(cifar10.NAMES[f"cifar{classes}"])) == classes
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_archive_is_unpacked_whole_or_not_at_all(broken, tmp_path, monkeypatch):
+    source = tmp_path / "source" / cifar10.ORIGINAL.folder
+    source.mkdir(parents=True)
+    (source / "batches.meta").write_bytes(bytes(200_000))
+    archive = tmp_path / "data" / cifar10.ORIGINAL.archive
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz", compresslevel=0) as file:
+        file.add(source, cifar10.ORIGINAL.folder)
+    if broken:
+        archive.write_bytes(archive.read_bytes()[:100_000])
+    monkeypatch.setattr(cifar10, "download_file", lambda *args: None)
+    monkeypatch.setattr(cifar10.CifarOriginal, "_unpickle", lambda self, folder: "배열")
+    if broken:
+        with pytest.raises((EOFError, tarfile.ReadError)):
+            cifar10.ORIGINAL.download(archive.parent)
+    else:
+        assert cifar10.ORIGINAL.download(archive.parent).arrays == "배열"
+    left = sorted(path.name for path in archive.parent.iterdir())
+    assert left == ([] if broken else [cifar10.ORIGINAL.folder]) + [archive.name]
 
 
 def test_real_cifar10_when_present():

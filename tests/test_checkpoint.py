@@ -20,6 +20,7 @@ from utils.model_utils import (
     count_multiplications,
     count_parameters,
     load_weights,
+    read_about,
     save_weights,
 )
 
@@ -49,21 +50,24 @@ def test_resumed_training_is_identical(tmp_path):
     random.seed(1)
     np.random.seed(1)
     train(*parts, steps=5)
-    checkpoint.save([{"loss": 1.5}])
+    checkpoint.history = [{"loss": 1.5}]
+    checkpoint.save()
     train(*parts, steps=5)
     expected = parts[0].weight.detach().clone()
     again, *parts = make(tmp_path / "c.pt")
     torch.manual_seed(99)
     random.seed(99)
     np.random.seed(99)
-    assert again.restore() == [{"loss": 1.5}]
+    again.restore()
+    assert again.history == [{"loss": 1.5}]
     train(*parts, steps=5)
     assert torch.equal(parts[0].weight, expected)
 
 
 def test_without_a_file_training_starts_anew(tmp_path, capsys):
     checkpoint, *_ = make(tmp_path / "c.pt")
-    assert checkpoint.restore() == [] and "처음부터" in capsys.readouterr().out
+    checkpoint.restore()
+    assert checkpoint.history == [] and "처음부터" in capsys.readouterr().out
 
 
 def damage_truncate(content):
@@ -80,14 +84,14 @@ def damage_flip(content):
 )
 def test_damaged_checkpoint_is_refused(damage, tmp_path):
     checkpoint, *_ = make(tmp_path / "c.pt")
-    checkpoint.save([])
+    checkpoint.save()
     (tmp_path / "c.pt").write_bytes(damage((tmp_path / "c.pt").read_bytes()))
     with pytest.raises(UserError, match=r"c\.pt"):
         checkpoint.restore()
 
 
 def test_checkpoint_of_another_configuration_is_refused(tmp_path):
-    make(tmp_path / "c.pt")[0].save([])
+    make(tmp_path / "c.pt")[0].save()
     with pytest.raises(UserError, match=r"lr 0\.1 -> 0\.2"):
         make(tmp_path / "c.pt", {**IDENTITY, "lr": 0.2})[0].restore()
     save_weights(tmp_path / "w.pt", nn.Linear(4, 2))
@@ -96,9 +100,9 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path):
 
 
 def test_checkpoint_of_another_shape_is_refused(tmp_path):
-    make(tmp_path / "c.pt")[0].save([])
+    make(tmp_path / "c.pt")[0].save()
     checkpoint, *_ = make(tmp_path / "c.pt")
-    checkpoint.parts["model"] = nn.Linear(9, 2)
+    checkpoint.parts = (nn.Linear(9, 2), *checkpoint.parts[1:])
     with pytest.raises(UserError, match="맞지 않는"):
         checkpoint.restore()
 
@@ -124,7 +128,8 @@ def test_hidden_code_does_not_run(writer, tmp_path, monkeypatch):
 
 def test_full_disk_keeps_the_previous_file(tmp_path, monkeypatch):
     checkpoint, *_ = make(tmp_path / "c.pt")
-    checkpoint.save([{"epoch": 1}])
+    checkpoint.history = [{"epoch": 1}]
+    checkpoint.save()
     before = (tmp_path / "c.pt").read_bytes()
 
     def no_space(descriptor):
@@ -132,7 +137,8 @@ def test_full_disk_keeps_the_previous_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.os, "fsync", no_space)
     with pytest.raises(OSError, match="No space"):
-        checkpoint.save([{"epoch": 1}, {"epoch": 2}])
+        checkpoint.history.append({"epoch": 2})
+        checkpoint.save()
     assert (tmp_path / "c.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
 
@@ -145,6 +151,14 @@ def test_interrupt_while_writing_leaves_no_part(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "a" / "file", b"content")
     assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_what_builds_the_model_is_kept_beside_the_weights(tmp_path):
+    path = tmp_path / "model.pt"
+    with pytest.raises(UserError, match="학습한 모델이 없습니다"):
+        read_about(path)
+    save_weights(path, nn.Linear(2, 1), width=2, names=("고양이", "개"))
+    assert read_about(path) == {"width": 2, "names": ["고양이", "개"]}
 
 
 def test_weights_of_another_model_are_refused(tmp_path):

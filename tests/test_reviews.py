@@ -91,6 +91,8 @@ def test_packaged_reviews_are_real_and_split_without_leaks():
     parts = [set(data.x_train), set(data.x_val), set(test)]
     assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
     assert abs(labels.float().mean() - 0.5) < 0.02
+    for part in (data.y_train, data.y_val, labels):  # 앞부분만 써도 두 클래스가 고루 있음
+        assert 0.35 < part[:200].float().mean() < 0.65
 
 
 # -- NSMC ------------------------------------------------------------------------------

@@ -167,6 +167,26 @@ def test_module_check_sees_parameters_and_buffers(run):
         run.check_modules("다른 이름", Shift(), nn.Linear(3, 3), torch.randn(4, 3))
 
 
+class Product(nn.Bilinear):
+    """입력이 둘, 결과가 여럿이고 비교하지 않을 버퍼가 있는 모듈입니다."""
+
+    def __init__(self, sign=1):
+        super().__init__(3, 2, 4)
+        self.register_buffer("mask", torch.full((4,), sign), persistent=False)
+
+    def forward(self, a, b):
+        return super().forward(a, b) * self.mask, None
+
+
+def test_module_check_takes_several_inputs_and_tuples(run):
+    inputs = torch.randn(5, 3), torch.randn(5, 2)
+    run.check_modules("여러 입력", Product(), nn.Bilinear(3, 2, 4), *inputs)
+    names = [check["name"] for check in run.metrics["checks"]]
+    assert "여러 입력, 입력2의 기울기" in names and len(names) == 5
+    with pytest.raises(CheckFailed):
+        run.check_modules("틀린 부호", Product(-1), nn.Bilinear(3, 2, 4), *inputs)
+
+
 def test_optimizer_check_sees_a_wrong_step(run):
     right = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
     run.check_optimizer("모멘텀", right, right)
@@ -196,6 +216,38 @@ def test_result_needs_its_floor_first(run):
     run.floor("오차", 2.0, unit="원")
     run.result("모델의 오차", 1.0, beats="오차", unit="원", lower_is_better=True)
     assert run.metrics["results"]["모델의 오차"]["beats_floor"] is True
+
+
+def test_a_diverged_result_keeps_the_record(run, capsys):
+    run.floor("당혹도", 30.0, unit="")
+    run.result("모델의 당혹도", float("inf"), beats="당혹도", unit="", lower_is_better=True)
+    result = run.metrics["results"]["모델의 당혹도"]
+    assert result["value"] is None and result["beats_floor"] is False
+    assert "계산할 수 없음" in capsys.readouterr().out
+    assert run.finish()["floors"] == {"당혹도": 30.0}
+
+
+def test_a_new_run_does_not_leave_old_checkpoints(tmp_path):
+    chapter, _, _ = make_lesson(tmp_path)
+
+    def checkpoint(*flags):
+        run = chapter.start([*flags, "--output-dir", str(tmp_path / "out"), "--device", "cpu"])
+        model = nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
+        run.checkpoint(model, optimizer, scheduler)
+        return run.folder
+
+    folder = checkpoint()
+    for name in ("checkpoint_2.pt", "checkpoint-quick.pt"):
+        (folder / name).write_bytes(b"old")
+    checkpoint("--resume")
+    assert len(list(folder.glob("*.pt"))) == 3
+    checkpoint()
+    assert {path.name for path in folder.glob("*.pt")} == {"checkpoint.pt", "checkpoint-quick.pt"}
+    assert (folder / "checkpoint-quick.pt").read_bytes() == b"old"
+    checkpoint("--quick")
+    assert (folder / "checkpoint-quick.pt").read_bytes() != b"old"
 
 
 def test_figure_with_a_missing_glyph_is_refused(run):
@@ -252,17 +304,16 @@ def test_freed_memory_is_used_again():
         pytest.skip("glibc가 아니어서 할당기를 조정하지 않습니다")
     import resource
 
-    def faults():
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(3):
-            torch.ones(20_000_000)  # 80 MB
+    def faults(on):
+        devices.reuse_memory(on)
+        for count in (30, 10):  # 처음에는 새로 받아 쌓음
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(count):
+                torch.ones(20_000_000)  # 80 MB
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    devices.reuse_memory(False)
-    without = faults()
+    assert faults(on=True) < faults(on=False) / 2
     devices.reuse_memory(True)
-    faults()  # 처음 한 번은 새로 받음
-    assert faults() < without / 10
 
 
 def test_quick_does_not_touch_the_full_model(tmp_path):

@@ -84,6 +84,21 @@ def test_hardest_pair_is_the_most_confused_one():
     draw(confusion_matrix_figure(np.eye(3, dtype=int) * 4, ["바지", "셔츠", "운동화"]))
 
 
+def test_hardest_pair_without_errors_shows_nothing():
+    right = torch.tensor([0, 1, 1])
+    images = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    figure = hardest_pair_figure(images, right, right, ("가", "나"))
+    assert figure.get_suptitle() == "틀린 것이 없습니다" and not figure.axes[0].texts
+    draw(figure)
+
+
+def test_learning_curves_draw_every_pair():
+    history = [{"train_loss": 1.0, "val_loss": 1.2, "val_bleu": 3.0}] * 2
+    assert len(learning_curves(history).axes) == 1
+    history = [scores | {"train_ap": 0.1, "val_ap": 0.1} for scores in history]
+    assert [ax.get_ylabel() for ax in learning_curves(history).axes] == ["손실", "ap"]
+
+
 def test_no_korean_font_is_an_error(monkeypatch):
     korean_font.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import os
+import ssl
 import urllib.error
 import urllib.request
 import zipfile
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from utils.errors import UserError
 
@@ -94,6 +97,11 @@ class TestOnce:
 
     __test__ = False  # 왜: 이름이 Test로 시작해 pytest가 시험으로 봄
     _test: tuple | None
+
+    @property
+    def test_is_taken(self) -> bool:
+        """테스트 데이터를 이미 꺼냈으면 True입니다."""
+        return self._test is None
 
     def take_test(self) -> tuple:
         """테스트 데이터와 레이블을 한 번만 내줍니다.
@@ -251,6 +259,17 @@ class DownloadError(Exception):
     """어느 곳에서도 내려받지 못했을 때 납니다."""
 
 
+# 왜: OSError를 모두 잡으면 디스크가 꽉 찬 것까지 네트워크의 문제로 보임
+NETWORK_ERRORS = (
+    urllib.error.URLError,
+    TimeoutError,
+    ConnectionError,
+    ssl.SSLError,
+    http.client.HTTPException,
+    DownloadError,
+)
+
+
 def search(
     source: str,
     offline: bool,
@@ -288,32 +307,43 @@ def search(
 def download_file(urls: Sequence[str], path: Path, md5: str = "") -> None:
     """여러 곳을 차례로 시도해 내려받고 md5(있으면)를 확인합니다. 반쯤 받은 파일은 남기지 않습니다.
 
+    md5가 맞는 파일이 이미 있으면 다시 받지 않습니다.
+
     Raises:
         DownloadError: 모든 곳에서 실패했을 때.
     """
+    if md5 and path.exists() and _md5(path) == md5:
+        return
     part = path.with_name(path.name + ".part")
     reasons = []
     for url in urls:
         try:
             _download(url, part)
-            if md5 and hashlib.md5(part.read_bytes()).hexdigest() != md5:
+            if md5 and _md5(part) != md5:
                 raise DownloadError("내용이 다름")
             os.replace(part, path)
             return
-        except (urllib.error.URLError, TimeoutError, ConnectionError, DownloadError) as error:
+        except NETWORK_ERRORS as error:
             reasons.append(f"{url.split('/')[2]}: {getattr(error, 'reason', error)}")
         finally:
             part.unlink(missing_ok=True)
     raise DownloadError("; ".join(reasons))
 
 
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
 def _download(url: str, part: Path) -> None:
     with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
         expected = int(response.headers.get("Content-Length") or 0)
         part.parent.mkdir(parents=True, exist_ok=True)  # 왜: 실패했을 때 빈 폴더를 남기지 않음
-        with open(part, "wb") as file:
+        bar = tqdm(total=expected, desc=part.stem, unit="B", unit_scale=True, disable=None)
+        with bar, open(part, "wb") as file:
             while block := response.read(1 << 16):
                 file.write(block)
+                bar.update(len(block))
             if expected and file.tell() != expected:
                 raise DownloadError("도중에 끊김")
 

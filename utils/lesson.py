@@ -38,6 +38,12 @@ from utils.files import write_atomically
 from utils.model_utils import Checkpoint
 from utils.visualization import save_figure
 
+EPOCH_LABELS = {  # 에폭마다 출력할 때의 이름. 여기 없으면 적힌 이름 그대로
+    "train_loss": "학습 손실",
+    "train_accuracy": "학습 정확도",
+    "val_loss": "검증 손실",
+    "val_accuracy": "검증 정확도",
+}
 _active_run: Run | None = None  # 중단되었을 때 무엇이 저장되어 있는지 run_main이 알기 위한 것
 
 
@@ -116,7 +122,9 @@ class Lesson:
         for field in dataclasses.fields(self.config):
             path = given.get(field.name)
             if path and field.metadata.get("metavar") == "FILE" and not Path(path).is_file():
-                raise UserError(f"--{field.name}: {path} 파일이 없습니다. 경로를 확인하세요.")
+                raise UserError(
+                    f"--{field.name.replace('_', '-')}: {path} 파일이 없습니다. 경로를 확인하세요."
+                )
         config = dataclasses.replace(self._base_config(args), **given)
         return Run(self, args, config, self._select(parser, args.only))
 
@@ -242,6 +250,8 @@ class Run:
             copies = [x.detach().clone().to(self.device) for x in inputs]
             copies = [x.to(dtype).requires_grad_() if x.is_floating_point() else x for x in copies]
             output = function(*copies)
+            if isinstance(output, tuple):  # nn.LSTM과 nn.MultiheadAttention은 결과가 여럿
+                output = output[0]
             weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
             (output * weights.to(output)).sum().backward()
             results.append((output, [x.grad for x in copies if x.requires_grad]))
@@ -254,7 +264,7 @@ class Run:
             self.check(f"{name}, {which}", *pair, atol)
 
     def check_modules(
-        self, name: str, ours: nn.Module, reference: nn.Module, x: Tensor, atol: float = 1e-9
+        self, name: str, ours: nn.Module, reference: nn.Module, *inputs: Tensor, atol: float = 1e-9
     ) -> None:
         """이름이 같은 매개변수를 가진 두 모듈의 순전파, 기울기, 버퍼(이동 평균 따위)를 비교합니다.
 
@@ -266,8 +276,11 @@ class Run:
         with torch.no_grad():
             for value in ours.parameters():
                 value.normal_()
-            for value in ours.buffers():
-                value.uniform_(0.5, 1.5)  # 분산일 수 있어 양수
+            saved = ours.state_dict().keys()  # persistent=False인 버퍼(마스크 따위)는 뺌
+            shared = {key: value for key, value in ours.named_buffers() if key in saved}
+            for value in shared.values():
+                if value.is_floating_point():
+                    value.uniform_(0.5, 1.5)  # 분산일 수 있어 양수
         missing, unexpected = reference.load_state_dict(ours.state_dict(), strict=False)
         if unexpected or set(missing) & {key for key, _ in reference.named_parameters()}:
             raise CheckFailed(f"{name}: 매개변수의 이름이 다릅니다({missing}, {unexpected})")
@@ -280,15 +293,18 @@ class Run:
 
             return function
 
-        gradient_names = [f"{key}의 기울기" for key in [*names, "입력"]]
+        count = sum(x.is_floating_point() for x in inputs)
+        numbers = [""] if count == 1 else range(1, count + 1)
+        gradient_names = [f"{key}의 기울기" for key in (*names, *(f"입력{i}" for i in numbers))]
         self.check_with_gradient(
             name,
             *map(call, (ours, reference)),
-            *(*ours.parameters(), x),
+            *ours.parameters(),
+            *inputs,
             atol=atol,
             input_names=gradient_names,
         )
-        for key, buffer in ours.named_buffers():
+        for key, buffer in shared.items():
             self.check(f"{name}, {key}", buffer, reference.get_buffer(key), tolerance)
 
     def check_optimizer(
@@ -342,18 +358,21 @@ class Run:
     # -- 기준선과 결과 ---------------------------------------------------------------------------
     def floor(self, name: str, value: float, unit: str = "%") -> None:
         """결과보다 먼저 보여 주는 기준선입니다. `unit`이 `%`이면 0~1의 비율을 받습니다."""
-        self.metrics["floors"][name] = float(value)
+        self.metrics["floors"][name] = _finite(value)
         print(f"  [기준선] {name}: {_format(value, unit)}")
 
     def result(
         self, name: str, value: float, *, beats: str, unit: str = "%", lower_is_better: bool = False
     ) -> None:
-        """기준선 `beats`와 견준 결과입니다. 기준선을 먼저 출력하지 않았으면 KeyError가 납니다."""
+        """기준선 `beats`와 비교한 결과입니다. 기준선을 먼저 출력하지 않았으면 KeyError가 납니다."""
         floor = self.metrics["floors"][beats]
-        beaten = bool(value < floor if lower_is_better else value > floor)
+        beaten = None not in (_finite(value), floor) and bool(
+            value < floor if lower_is_better else value > floor
+        )
         self.metrics["results"][name] = {
-            "value": float(value),
+            "value": _finite(value),
             "unit": unit,
+            "lower_is_better": lower_is_better,
             "floor": beats,
             "beats_floor": beaten,
         }
@@ -372,14 +391,11 @@ class Run:
         print(f"  [그림] {path}")
 
     def checkpoint(
-        self,
-        model: Any,
-        optimizer: Any,
-        scheduler: Any,
-        name: str = "checkpoint.pt",
-        chosen: Mapping[str, Any] | None = None,
+        self, *parts: Any, name: str = "checkpoint.pt", chosen: Mapping[str, Any] | None = None
     ) -> Checkpoint:
-        """이 실행의 설정, 시드, 데이터를 함께 기록하는 체크포인트를 만듭니다.
+        """이 실행의 설정, 시드, 데이터를 함께 기록하는 체크포인트를 만들고 저장합니다.
+
+        `--resume`이면 먼저 되돌립니다. 끝낸 에폭의 기록은 `checkpoint.history`에 있습니다.
 
         Args:
             chosen: 실행하면서 고른 설정(예: 탐색이 고른 학습률). 다르면 이어 가지 않습니다.
@@ -390,16 +406,24 @@ class Run:
         identity |= {"lesson": self.lesson.name, "seed": self.seed, "dtype": str(self.dtype)}
         identity |= {"data": self.metrics["data"]["sha256"] if self.metrics["data"] else None}
         identity |= {f"고른 {key}": value for key, value in (chosen or {}).items()}
+        if self.checkpoint_path is None and not self.resume:  # 왜: 옛 실행의 것을 이어 가지 않도록
+            pattern = "checkpoint*-quick.pt" if self.quick else "checkpoint*.pt"
+            for old in self.folder.glob(pattern):
+                if self.quick or not old.stem.endswith("-quick"):
+                    old.unlink()
         self.checkpoint_path = self.path(name)
-        return Checkpoint(self.checkpoint_path, identity, model, optimizer, scheduler)
+        checkpoint = Checkpoint(self.checkpoint_path, identity, *parts)
+        if self.resume:
+            checkpoint.restore()
+        checkpoint.save()
+        return checkpoint
 
-    def epoch(self, history: Sequence[Mapping[str, float]]) -> None:
-        """방금 끝난 에폭의 손실과 검증 정확도를 출력합니다."""
-        last = history[-1]
-        print(
-            f"  에폭 {len(history):2}/{self.config.epochs}: 학습 손실 {last['train_loss']:.4f}, "
-            f"검증 손실 {last['val_loss']:.4f}, 검증 정확도 {100 * last['val_accuracy']:.2f} %"
-        )
+    def end_epoch(self, checkpoint: Checkpoint, scores: dict[str, float]) -> None:
+        """방금 끝난 에폭의 점수를 기록에 더하고, 저장하고, 출력합니다."""
+        checkpoint.history.append(scores)
+        checkpoint.save()
+        parts = [f"{EPOCH_LABELS.get(key, key)} {_score(key, scores[key])}" for key in scores]
+        print(f"  에폭 {len(checkpoint.history):2}/{self.config.epochs}: {', '.join(parts)}")
 
     def path(self, name: str) -> Path:
         """결과 폴더 안의 파일입니다.
@@ -410,7 +434,13 @@ class Run:
         return path.with_stem(path.stem + "-quick") if self.quick else path
 
     def finish(self) -> dict[str, Any]:
-        """실행을 요약해 출력하고 `metrics.json`에 씁니다. 같은 사전을 돌려줍니다."""
+        """실행을 요약해 출력하고 `metrics.json`에 씁니다. 같은 사전을 돌려줍니다.
+
+        데이터를 둘 넘게 읽었으면 테스트 데이터를 쓴 것, 곧 결과를 잰 것을 기록합니다.
+        """
+        for dataset in self._datasets.values():
+            if dataset.test_is_taken:
+                self.metrics["data"] = dataclasses.asdict(dataset.provenance)
         claims = self.metrics["claims"]
         seconds = time.perf_counter() - self._start
         self.metrics = {
@@ -444,6 +474,10 @@ class Run:
         return self.metrics
 
 
+def _score(name: str, value: float) -> str:
+    return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"
+
+
 def percents(scores: Mapping[str, float], digits: int = 1) -> str:
     """이름마다의 비율을 한 줄로 적습니다. 예: `SGD 83.1 %, Adam 84.0 %`"""
     return ", ".join(f"{name} {100 * score:.{digits}f} %" for name, score in scores.items())
@@ -464,7 +498,14 @@ def _as_float64(value: Any) -> Tensor:
     return torch.as_tensor(np.asarray(value, dtype=np.float64))
 
 
-def _format(value: float, unit: str) -> str:
+def _finite(value: float) -> float | None:
+    """JSON에 없는 nan과 inf를 None으로 바꿉니다. 왜: 값 하나 때문에 기록 전체를 잃지 않게 함"""
+    return float(value) if math.isfinite(value) else None
+
+
+def _format(value: float | None, unit: str) -> str:
+    if value is None or not math.isfinite(value):
+        return "계산할 수 없음"
     return f"{100 * value:.2f} %" if unit == "%" else f"{value:.4g}{' ' + unit if unit else ''}"
 
 
@@ -490,7 +531,7 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
     """`main`을 실행하고 약속한 종료 상태로 끝냅니다: 0 완료, 1 오류, 2 잘못된 옵션, 130 중단."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace", line_buffering=True)
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
         status = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import pickle
 import random
 import zipfile
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from utils.errors import UserError
 from utils.files import write_atomically
+
+NOT_TRAINED = "학습한 모델이 없습니다: {}. 먼저 강의를 끝까지 한 번 실행하세요."
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -81,9 +84,28 @@ class Optimizer:
             self.update(p, p.grad, m, s)
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """학습을 마친 모델의 가중치만 저장합니다. 예측에는 이것으로 충분합니다."""
+def save_weights(path: Path, model: nn.Module, **about: Any) -> None:
+    """학습을 마친 모델의 가중치를 저장합니다.
+
+    `about`은 모델을 다시 만드는 데 필요한 것(너비, 클래스 이름 따위)이며 옆의 `.json`에 적습니다.
+    왜: 예측할 때 학습할 때의 옵션을 다시 주지 않아도 됩니다.
+    """
     _write(path, model.state_dict())
+    if about:
+        text = json.dumps(about, ensure_ascii=False, indent=2)
+        write_atomically(path.with_suffix(".json"), text.encode("utf-8"))
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """`save_weights`가 가중치 옆에 적어 둔 것을 읽습니다.
+
+    Raises:
+        UserError: 없거나 손상되었을 때.
+    """
+    try:
+        return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(NOT_TRAINED.format(path)) from error
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -93,7 +115,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
         UserError: 파일이 없거나 손상되었거나 다른 모델의 것일 때.
     """
     if not path.exists():
-        raise UserError(f"학습한 모델이 없습니다: {path}. 먼저 강의를 끝까지 한 번 실행하세요.")
+        raise UserError(NOT_TRAINED.format(path))
     state = _read(path)
     try:
         model.load_state_dict(state)
@@ -110,42 +132,39 @@ class Checkpoint:
     Args:
         path: 파일 경로.
         identity: 설정, 시드, 데이터를 나타내는 사전. 하나라도 다르면 이어 가지 않습니다.
+        parts: 상태를 저장할 것들. 모델, 옵티마이저, 학습률 일정이며 몇 개여도 됩니다.
     """
 
-    def __init__(
-        self, path: Path, identity: dict, model: nn.Module, optimizer: Any, scheduler: Any
-    ) -> None:
-        self.path, self.identity = path, identity
-        self.parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    def __init__(self, path: Path, identity: dict, *parts: Any) -> None:
+        self.path, self.identity, self.parts = path, identity, parts
+        self.history: list[dict[str, float]] = []
 
-    def save(self, history: list[dict[str, float]]) -> None:
+    def save(self) -> None:
         """지금 상태를 저장합니다. 저장하다 끊겨도 앞선 체크포인트가 남습니다."""
-        state: dict[str, Any] = {name: part.state_dict() for name, part in self.parts.items()}
-        _write(
-            self.path, state | {"history": history, "identity": self.identity, "rng": _rng_state()}
-        )
+        state = {"parts": [part.state_dict() for part in self.parts], "history": self.history}
+        _write(self.path, state | {"identity": self.identity, "rng": _rng_state()})
 
-    def restore(self) -> list[dict[str, float]]:
-        """저장된 상태를 되돌리고 `history`를 돌려줍니다. 파일이 없으면 빈 목록입니다.
+    def restore(self) -> None:
+        """저장된 상태와 `history`를 되돌립니다. 파일이 없으면 그대로 둡니다.
 
         Raises:
             UserError: 파일이 손상되었거나 다른 설정으로 만든 것일 때.
         """
         if not self.path.exists():
             print(f"  저장된 학습이 없어 처음부터 학습합니다: {self.path}")
-            return []
+            return
         state = _read(self.path)
         self._refuse_other_identity(state.get("identity"))
         try:
-            for name, part in self.parts.items():
-                part.load_state_dict(state[name])
+            for part, saved in zip(self.parts, state["parts"], strict=True):
+                part.load_state_dict(saved)
             _set_rng_state(state["rng"])
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise UserError(
                 f"{self.path}: 지금의 모델과 맞지 않는 체크포인트입니다. --resume 없이 실행하세요."
             ) from error
-        print(f"  {self.path}에서 {len(state['history'])} 에폭까지 마친 학습을 이어 갑니다.")
-        return state["history"]
+        self.history = state["history"]
+        print(f"  {self.path}에서 {len(self.history)} 에폭까지 마친 학습을 이어 갑니다.")
 
     def _refuse_other_identity(self, saved: dict | None) -> None:
         if not isinstance(saved, dict):

@@ -163,14 +163,16 @@ def bar_figure(groups: Mapping[str, Mapping[str, float]], ylabel: str, title: st
 
 
 def learning_curves(history: Sequence[dict[str, float]]) -> Figure:
-    """에폭마다의 손실과 정확도를 학습과 검증으로 나누어 그립니다.
+    """에폭마다의 점수를 학습과 검증으로 나누어 그립니다.
 
     Args:
-        history: `train_loss`, `val_loss`, `train_accuracy`, `val_accuracy`를 담은 사전의 목록.
+        history: 에폭마다의 사전. `train_loss`, `val_loss`처럼 짝이 있는 것만 그립니다.
     """
-    figure, axes = new_figure(1, 2)
+    names = [key.removeprefix("train_") for key in history[0] if key.startswith("train_")]
+    figure, axes = new_figure(1, len(names))
     epochs = range(1, len(history) + 1)
-    for ax, name, label in zip(axes, ("loss", "accuracy"), ("손실", "정확도"), strict=True):
+    for ax, name in zip(np.atleast_1d(axes), names, strict=True):
+        label = {"loss": "손실", "accuracy": "정확도"}.get(name, name)
         ax.plot(epochs, [h[f"train_{name}"] for h in history], "o-", label="학습")
         ax.plot(epochs, [h[f"val_{name}"] for h in history], "s--", label="검증")
         ax.set(xlabel="에폭", ylabel=label, title=f"{label} 곡선")
@@ -240,6 +242,8 @@ def hardest_pair_figure(
     shown = np.flatnonzero(wrong)[:20]
     titles = [f"정답 {names[targets[k]]}\n예측 {names[predictions[k]]}" for k in shown]
     title = f"가장 헷갈리는 짝: {names[i]}와 {names[j]} (틀린 {wrong.sum()}장)"
+    if i == j:
+        shown, title = shown[:0], "틀린 것이 없습니다"
     return image_grid(images[shown], titles, 10, title)
 
 

@@ -10,6 +10,7 @@ import tarfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -77,8 +78,13 @@ class CifarOriginal:
         mirror = self.name.lower().replace("-", "")
         urls = [HOSTS[0] + self.archive, f"{HOSTS[1]}{mirror}/{self.archive}"]
         download_file(urls, archive, self.md5)
-        with tarfile.open(archive) as file:
-            file.extractall(data_dir, filter="data")  # 주의: filter가 없으면 폴더 밖에도 쓸 수 있음
+        with tarfile.open(archive) as file, TemporaryDirectory(dir=data_dir) as temporary:
+            file.extractall(
+                temporary, filter="data"
+            )  # 주의: filter가 없으면 폴더 밖에도 쓸 수 있음
+            (Path(temporary) / self.folder).rename(
+                data_dir / self.folder
+            )  # 다 푼 뒤에만 자리를 옮김
         return Found("original", str(data_dir / self.folder), self._unpickle(data_dir))
 
     def _unpickle(self, data_dir: Path) -> ImageArrays:

@@ -2,7 +2,7 @@
 
 Fashion-MNIST는 Zalando의 상품 사진에서 만든 28x28 회색조 이미지 70,000장입니다(Xiao 외 2017).
 표본은 옷을 찍은 사진이 아니라 OpenCV 도형으로 그린 그림입니다. 클래스 이름과 배열 형식만 같으므로,
-표본에서 잰 정확도를 Fashion-MNIST에서 잰 정확도와 견줄 수 없습니다.
+표본에서 잰 정확도를 Fashion-MNIST에서 잰 정확도와 비교할 수 없습니다.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def sample_beside_original(data_dir: Path) -> tuple[list[np.ndarray], list[str]]
 # 의류 그리기
 # ---------------------------------------------------------------------------------------------
 SIZE, SCALE, BLOCK = 28, 4, 1000
-# OpenCV의 정수 좌표로 1/16 화소까지 전하는 자릿수
+# OpenCV의 정수 좌표로 1/16 픽셀까지 전하는 자릿수
 FRACTION_BITS = 4
 # (점, 밝기 0~1, 선 굵기). x는 중심선이 0, y는 위가 0이고 굵기 0은 속을 채운 다각형
 Outline = list[tuple[float, float]]

@@ -118,6 +118,7 @@ def _read_package() -> Found:
     csv.field_size_limit(sys.maxsize)
     with open(path, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["source"] == "imdb"]
+    rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]  # 부정부터 줄 서 있음
     texts = [row["text"] for row in rows]
     labels = np.array([row["label"] == "1" for row in rows], np.uint8)
     train, test = split_texts(texts, labels, 2500)

@@ -1,7 +1,7 @@
 """컬러 장면: CIFAR-10의 열 클래스를 코드로 그린 32x32 RGB 그림.
 
 사진이 아니라 OpenCV 도형으로 그린 그림입니다. CIFAR-10과 클래스 이름, 배열 형식만 같으므로 여기서
-잰 정확도를 CIFAR-10에서 잰 정확도와 견줄 수 없습니다. 색과 배경은 클래스끼리 많이 겹치므로, 모양을
+잰 정확도를 CIFAR-10에서 잰 정확도와 다릅니다. 색과 배경은 클래스끼리 많이 겹치므로, 모양을
 보아야 클래스를 알 수 있습니다.
 """
 
@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 CLASS_NAMES = ("비행기", "자동차", "새", "고양이", "사슴", "개", "개구리", "말", "배", "트럭")
 SIZE, SCALE, BLOCK = 32, 4, 1000
-# OpenCV의 정수 좌표로 1/16 화소까지 전하는 자릿수
+# OpenCV의 정수 좌표로 1/16 픽셀까지 전하는 자릿수
 FRACTION_BITS = 4
 # (점, 색 번호, 선 굵기). y는 아래로 갈수록 크고 굵기 0은 속을 채운 다각형
 Outline = list[tuple[float, float]]
@@ -233,7 +233,7 @@ def mix_colors(rng: Generator, labels: np.ndarray) -> np.ndarray:
 
 
 def pose(rng: Generator, strokes: list[Stroke], tilt: float) -> tuple[list[Stroke], np.ndarray]:
-    """물체를 뒤집고 돌리고 키워 화소 좌표에 놓고, 둘러싼 상자와 함께 돌려줍니다."""
+    """물체를 뒤집고 돌리고 키워 픽셀 좌표에 놓고, 둘러싼 상자와 함께 돌려줍니다."""
     points = np.array([point for outline, *_ in strokes for point in outline])
     margin = np.array([[width / 2] for outline, _, width in strokes for _ in outline])
     angle, flip, start, placed = rng.normal(0, tilt), rng.choice((-1, 1)), 0, []
@@ -321,7 +321,7 @@ def decorate(rng: Generator, images: np.ndarray) -> np.ndarray:
 def draw_scenes(num: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(num, 32, 32, 3) RGB 그림, (num,) 클래스 번호, (num, 4) 물체 상자를 만듭니다.
 
-    상자는 화소 단위의 (x1, y1, x2, y2)입니다. seed가 같으면 결과도 같습니다.
+    상자는 픽셀 단위의 (x1, y1, x2, y2)입니다. seed가 같으면 결과도 같습니다.
     """
     rng = np.random.default_rng(seed)
     labels = (rng.permutation(num) % 10).astype(np.uint8)

@@ -432,6 +432,14 @@ def test_gpu_preset_is_larger_and_flags_win(tmp_path):
     assert start("--quick", "--preset", "gpu") == lesson.QUICK
 
 
+def test_gpu_preset_trains_with_a_tiny_configuration(tmp_path):
+    flags = "--preset gpu --device cpu --epochs 2 --width 4 --batch-size 96 --small 1000".split()
+    run = lesson.chapter.start([*flags, "--output-dir", str(tmp_path)])
+    run._datasets[cifar10.load] = small_dataset()
+    model = lesson.section_training(run)
+    assert run.path("model.pt").exists() and model[1].output.in_features == 16
+
+
 # -- 실행 전체 -----------------------------------------------------------------------
 @pytest.mark.slow
 def test_quick_learning_band(quick_runs):
@@ -476,7 +484,7 @@ def test_grad_cam_points_at_the_object(tmp_path):
     run = lesson.chapter.start(
         ["--data", "sample", "--output-dir", str(tmp_path), "--device", "cpu"]
     )
-    run.config = dataclasses.replace(run.config, width=16, epochs=8, batch_size=128)
+    run.config = dataclasses.replace(run.config, width=32, epochs=10, batch_size=128)
     model = lesson.section_training(run)
     lesson.check_pointing(run, model)
     assert run.metrics["claims"][-1]["holds"] is True, run.metrics["claims"][-1]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from utils import device as devices
 from utils import lesson as lesson_module
 from utils.command_line import option, setting
 from utils.errors import UserError
@@ -298,22 +300,29 @@ def test_a_file_that_is_not_there_is_refused_at_once(tmp_path):
         main(["--predict", str(tmp_path / "없음.png")])
 
 
+COUNT_FAULTS = """
+import resource, sys, torch
+from utils.device import reuse_memory
+if sys.argv[1] == "reuse":
+    reuse_memory()
+for count in (30, 10):  # 처음에는 새로 받아 쌓음
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(count):
+        torch.ones(20_000_000)  # 80 MB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
 def test_freed_memory_is_used_again():
     """큰 텐서를 다시 받을 때 운영체제가 쪽을 새로 채우지 않아야 합니다(glibc)."""
     if platform.libc_ver()[0] != "glibc":
         pytest.skip("glibc가 아니어서 할당기를 조정하지 않습니다")
-    import resource
-
-    def faults(on):
-        devices.reuse_memory(on)
-        for count in (30, 10):  # 처음에는 새로 받아 쌓음
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            for _ in range(count):
-                torch.ones(20_000_000)  # 80 MB
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    assert faults(on=True) < faults(on=False) / 2
-    devices.reuse_memory(True)
+    faults = []
+    for how in ("reuse", "default"):  # 왜: 할당기의 상태는 프로세스의 것이라 새 프로세스에서 잼
+        code = [sys.executable, "-c", COUNT_FAULTS, how]
+        done = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, check=True)
+        faults.append(int(done.stdout))
+    assert faults[0] < faults[1] / 2
 
 
 def test_quick_does_not_touch_the_full_model(tmp_path):

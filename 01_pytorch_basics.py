@@ -915,7 +915,7 @@ def section_training(run: Run) -> DigitNet:
     data = run.data(mnist.load)
     pixels = data.x_train.float()
     model = DigitNet(pixels.mean().item(), pixels.std().item())
-    # channels_last: 픽셀마다 채널을 붙여 두는 메모리 배치. 합성곱이 빨라짐 (3강 3.7절)
+    # channels_last: 픽셀마다 채널을 붙여 두는 메모리 배치. 3강 3.7절에서 다른 것과 함께 잼
     model.to(run.device, memory_format=torch.channels_last)
     print(f"  DigitNet의 매개변수 {count_parameters(model):,}개")
     history = train(run, model, data.on(run.device))

@@ -66,6 +66,8 @@ def collect(paths: list[Path], expected: dict) -> dict:
         same = [{k: run.get(k) for k in ("config", "dtype", "versions", "data")} for run in runs]
         if any(settings != same[0] for settings in same):
             sys.exit(f"{lesson} ({key}): 설정, 자료형, 버전, 데이터가 다른 기록이 섞여 있습니다.")
+        if any(result["value"] is None for run in runs for result in run["results"].values()):
+            sys.exit(f"{lesson} ({key}): 계산할 수 없는 결과가 있습니다.")
         if len({run["seed"] for run in runs}) < 3:
             sys.exit(f"{lesson} ({key}): 서로 다른 시드 3개의 기록이 필요합니다.")
         expected.setdefault(lesson, {})[key] = summarize(runs)

@@ -448,7 +448,13 @@ def test_quick_learning_band(quick_runs):
     assert results["테스트 정확도"]["value"] > floors["MLP"] + 0.05
     assert floors["소프트맥스 회귀"] < 0.4 and abs(floors["가장 많은 클래스만 답하기"] - 0.1) < 1e-6
     claims = {claim["claim"]: claim["holds"] for claim in done.metrics["claims"]}
-    for start in ("창이 넓을수록", "기울기의 크기가", "bfloat16", "뒤집은 사진의"):
+    for start in (
+        "창이 넓을수록",
+        "매개변수의 수가",
+        "기울기의 크기가",
+        "bfloat16",
+        "뒤집은 사진의",
+    ):
         assert [holds for text, holds in claims.items() if start in text] == [True], start
 
 
@@ -480,11 +486,10 @@ def test_predict_reads_a_photo_and_refuses_what_is_none(quick_runs, tmp_path):
 
 @pytest.mark.slow
 def test_grad_cam_points_at_the_object(tmp_path):
-    """조금 더 학습시킨 모델의 Grad-CAM은 그린 물체의 상자 안을 가리켜야 합니다."""
+    """`--data sample`로 다 학습시킨 모델의 Grad-CAM은 그린 물체의 상자 안을 가리켜야 합니다."""
     run = lesson.chapter.start(
         ["--data", "sample", "--output-dir", str(tmp_path), "--device", "cpu"]
     )
-    run.config = dataclasses.replace(run.config, width=32, epochs=10, batch_size=128)
     model = lesson.section_training(run)
     lesson.check_pointing(run, model)
     assert run.metrics["claims"][-1]["holds"] is True, run.metrics["claims"][-1]

@@ -42,7 +42,7 @@ def test_test_texts_are_handed_out_once():
         "시험", found([f"글 {i}" for i in range(40)], [0, 1] * 20), reviews.CLASS_NAMES, 10
     )
     texts, labels = data.take_test()
-    assert texts == ["좋다", "나쁘다"] and labels.tolist() == [1, 0]
+    assert sorted(zip(texts, labels.tolist(), strict=True)) == [("나쁘다", 0), ("좋다", 1)]
     with pytest.raises(RuntimeError):
         data.take_test()
 
@@ -83,6 +83,16 @@ def test_incomplete_imdb_and_broken_cache_are_refused(tmp_path):
         reviews._read_imdb(tmp_path)
 
 
+def test_truncated_imdb_archive_is_refused(tmp_path):
+    write_acl_imdb(tmp_path / "source", 400)
+    archive = tmp_path / "aclImdb_v1.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(tmp_path / "source" / "aclImdb", "aclImdb")
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+    with pytest.raises(UserError, match="손상되었습니다"):
+        reviews._read_imdb(tmp_path)
+
+
 def test_packaged_reviews_are_real_and_split_without_leaks():
     data = reviews.load_imdb("sample", offline=True)
     assert data.provenance.source == "package"
@@ -103,11 +113,16 @@ def write_nsmc(root, rows):
         (root / "nsmc" / f"ratings_{part}.txt").write_text(text, encoding="utf-8")
 
 
-def test_nsmc_drops_blank_reviews_and_refuses_broken_rows(tmp_path):
+def test_nsmc_drops_blank_reviews_and_refuses_broken_rows(tmp_path, monkeypatch):
     assert reviews._read_nsmc(tmp_path) is None
-    write_nsmc(tmp_path, ["1\t재미있다\t1", "2\t\t0", "3\t  \t1", "4\t별로\t0"])
+    rows = ["1\t재미\u2028있다\t1", "2\t\t0", "3\t  \t1", "4\t별로\t0"]
+    write_nsmc(tmp_path, rows)
+    with pytest.raises(UserError, match="손상되었습니다"):  # 150,000편이 아님
+        reviews._read_nsmc(tmp_path)
+    monkeypatch.setattr(reviews, "NSMC_SIZES", {"train": 4, "test": 4})
     texts = reviews._read_nsmc(tmp_path).arrays
-    assert texts.x_train == ["재미있다", "별로"] and texts.y_train.tolist() == [1, 0]
+    assert texts.x_train == ["재미\u2028있다", "별로"] and texts.y_train.tolist() == [1, 0]
+    monkeypatch.setattr(reviews, "NSMC_SIZES", {"train": 1, "test": 1})
     for broken in ("1\t재미있다", "1\t재미있다\t9", "1\t재미\t있다\t1"):
         write_nsmc(tmp_path, [broken])
         with pytest.raises(UserError, match="손상되었습니다"):

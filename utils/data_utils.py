@@ -157,7 +157,9 @@ class TextDataset(TestOnce):
 
     def __init__(self, name: str, found: Found, class_names: Sequence[str], num_val: int) -> None:
         texts, labels, x_test, y_test = found.arrays
-        train, val = split_texts(texts, labels, num_val)
+        rng = np.random.default_rng(0)  # 왜: 원본은 글자나 레이블의 순서라, 앞부분만 쓰면 치우침
+        train, val = map(rng.permutation, split_texts(texts, labels, num_val))
+        test = rng.permutation(len(y_test))
         for which, part in (("학습", labels[train]), ("검증", labels[val]), ("테스트", y_test)):
             shares = np.bincount(part, minlength=len(class_names)) / max(1, len(part))
             if shares.min() < 0.1:
@@ -165,7 +167,7 @@ class TextDataset(TestOnce):
         self.class_names = tuple(class_names)
         self.x_train, self.y_train = _texts(texts, labels, train)
         self.x_val, self.y_val = _texts(texts, labels, val)
-        self._test = x_test, torch.from_numpy(y_test.astype(np.int64))
+        self._test = _texts(x_test, y_test, test)
         whole = "\0".join([*texts, *x_test]).encode()
         digest = content_sha256(np.frombuffer(whole, np.uint8), labels, y_test)
         sizes = (len(train), len(val), len(y_test))
@@ -339,7 +341,7 @@ def _download(url: str, part: Path) -> None:
     with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
         expected = int(response.headers.get("Content-Length") or 0)
         part.parent.mkdir(parents=True, exist_ok=True)  # 왜: 실패했을 때 빈 폴더를 남기지 않음
-        bar = tqdm(total=expected, desc=part.stem, unit="B", unit_scale=True, disable=None)
+        bar = tqdm(total=expected or None, desc=part.stem, unit="B", unit_scale=True, disable=None)
         with bar, open(part, "wb") as file:
             while block := response.read(1 << 16):
                 file.write(block)

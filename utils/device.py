@@ -75,7 +75,8 @@ def reuse_memory(on: bool = True) -> None:
     """돌려준 메모리를 운영체제에 내주지 않고 다음 걸음에 다시 씁니다(glibc를 쓰는 Linux).
 
     왜: 수십 MB짜리 텐서를 걸음마다 새로 받으면 운영체제가 쪽마다 0을 채우느라, 2코어 CPU에서 CNN
-    학습이 10 % 넘게 느려집니다. `on`이 False이면 glibc의 기본 동작(32 MB가 넘으면 내줌)입니다.
+    학습이 10 % 넘게 느려집니다. 대신 메모리를 더 씁니다. `on`이 False이면 기본에 가깝게 32 MB가
+    넘는 것을 내줍니다.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -74,36 +74,17 @@ def majority_accuracy(y_train: Tensor, y_test: Tensor) -> float:
 def softmax_regression_accuracy(x_train: Tensor, y_train: Tensor, x: Tensor, y: Tensor) -> float:
     """uint8 픽셀에 바로 맞춘 소프트맥스 회귀의 정확도입니다(1강 1.8절).
 
-    scikit-learn의 해법을 씁니다. 픽셀이 1,000개를 넘으면 너무 오래 걸려, 경사 하강법 10 에폭으로
-    맞춥니다.
+    scikit-learn의 해법을 씁니다. 픽셀이 수천 개이면 너무 오래 걸립니다.
     """
 
     def pixels(images: Tensor) -> Tensor:
         return images.flatten(1) / 255
 
-    known, asked = pixels(x_train), pixels(x)
-    if known.shape[1] <= 1000:
-        from sklearn.linear_model import LogisticRegression  # 왜: 불러오는 데 오래 걸려 쓸 때 부름
+    from sklearn.linear_model import LogisticRegression  # 왜: 불러오는 데 오래 걸려 쓸 때 부름
 
-        model = LogisticRegression(max_iter=1000, tol=1e-3).fit(known.numpy(), y_train.numpy())
-        return model.score(asked.numpy(), y.numpy())
-    mean = known.mean(dim=0)
-    linear = _fit_linear(known - mean, y_train)
-    return (linear(asked - mean).argmax(dim=1) == y).float().mean().item()
-
-
-def _fit_linear(x: Tensor, y: Tensor, epochs: int = 10) -> nn.Linear:
-    model = nn.Linear(x.shape[1], int(y.max()) + 1)
-    optimizer, steps = torch.optim.Adam(model.parameters(), 0.001), -(-len(x) // 128)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.001, epochs * steps)
-    for _ in range(epochs):
-        for features, labels in iterate_batches(x, y, 128, shuffle=True):
-            loss = F.cross_entropy(model(features), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-    return model
+    model = LogisticRegression(max_iter=1000, tol=1e-3)
+    model.fit(pixels(x_train).numpy(), y_train.numpy())
+    return model.score(pixels(x).numpy(), y.numpy())
 
 
 @torch.inference_mode()

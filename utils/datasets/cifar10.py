@@ -79,12 +79,9 @@ class CifarOriginal:
         urls = [HOSTS[0] + self.archive, f"{HOSTS[1]}{mirror}/{self.archive}"]
         download_file(urls, archive, self.md5)
         with tarfile.open(archive) as file, TemporaryDirectory(dir=data_dir) as temporary:
-            file.extractall(
-                temporary, filter="data"
-            )  # 주의: filter가 없으면 폴더 밖에도 쓸 수 있음
-            (Path(temporary) / self.folder).rename(
-                data_dir / self.folder
-            )  # 다 푼 뒤에만 자리를 옮김
+            file.extractall(temporary, filter="data")  # filter가 없으면 폴더 밖에도 쓸 수 있음
+            unpacked = Path(temporary) / self.folder
+            unpacked.rename(data_dir / self.folder)  # 왜: 풀다가 끊기면 아무것도 남지 않음
         return Found("original", str(data_dir / self.folder), self._unpickle(data_dir))
 
     def _unpickle(self, data_dir: Path) -> ImageArrays:

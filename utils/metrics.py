@@ -107,6 +107,11 @@ def bag_of_words(tokenize: Callable[[str], list[str]] | None) -> Any:
     return make_pipeline(count, LogisticRegression(C=10, max_iter=200))
 
 
+def log_probability(bag: Any, texts: Sequence[str]) -> Tensor:
+    """`bag_of_words`가 낸 클래스의 로그 확률 (N, K)입니다."""
+    return torch.from_numpy(bag.predict_log_proba(texts)).clamp(min=-50)
+
+
 def separation(vectors: Tensor, groups: Sequence[str]) -> float:
     """벡터 (N, D)가 무리끼리 모인 정도(코사인 거리의 실루엣 계수)입니다."""
     from sklearn.metrics import silhouette_score

@@ -302,6 +302,21 @@ def test_bag_of_words_learns_words_but_not_their_order():
         assert bag.score(["a great one", "so awful"], [1, 0]) == 1
 
 
+def test_log_probability_adds_up():
+    texts, y = ["great film"] * 20 + ["awful film"] * 20, torch.tensor([1] * 20 + [0] * 20)
+    for tokenize in (lesson.tokenize, None):
+        bag = metrics.bag_of_words(tokenize).fit(texts, y)
+        found = metrics.log_probability(bag, ["great", "awful", "new"])
+        assert same(found.exp().sum(dim=1), torch.ones(3, dtype=torch.float64), 1e-6)
+        assert found.argmax(dim=1).tolist()[:2] == [1, 0]
+
+
+def test_separation_is_high_for_groups_that_point_apart():
+    vectors = torch.tensor([[1.0, 0.1], [1, -0.1], [-0.1, 1], [0.1, 1]])
+    assert metrics.separation(vectors, list("가가나나")) > 0.9
+    assert metrics.separation(vectors, list("가나가나")) < 0
+
+
 def test_printable_fits_the_korean_console():
     assert printable("좋다\n  ★ naïve \U0001f600") == "좋다 ★ na?ve ?"
 
@@ -408,7 +423,9 @@ def test_predict_in_both_languages(quick_runs, tmp_path):
     done = run_lesson(NAME, "--quick", "--predict", "what an awful film", output=folder)
     assert done.status == 0 and "%" in done.stdout and "근거 낱말" in done.stdout
     done = run_lesson(NAME, "--quick", "--predict", "연기가 훌륭했다", output=tmp_path)
-    assert done.status == 1 and "--dataset nsmc" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.status == 1 and "--dataset nsmc 옵션" in done.stderr and "Traceback" not in done.stderr
+    )
     flags = "--quick --dataset nsmc --only 4.8".split()
     assert run_lesson(NAME, *flags, output=tmp_path).status == 0
     done = run_lesson(NAME, "--quick", "--predict", "연기가 훌륭했다", output=tmp_path)

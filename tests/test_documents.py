@@ -97,6 +97,6 @@ def test_collecting_needs_three_seeds_of_full_runs(tmp_path):
 
 def test_nothing_generated_is_committed():
     forbidden = (".pt", ".npz", ".png", ".ipynb", ".part", ".gz")
-    ignored = {".git", "data", "outputs", ".venv", "tests"}
+    ignored = {".git", ".hypothesis", "data", "outputs", ".venv", "tests"}
     files = [p for p in ROOT.rglob("*") if p.suffix in forbidden]
     assert [p for p in files if p.relative_to(ROOT).parts[0] not in ignored] == []

@@ -7,6 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,15 @@ def test_test_texts_are_handed_out_once():
     assert sorted(zip(texts, labels.tolist(), strict=True)) == [("나쁘다", 0), ("좋다", 1)]
     with pytest.raises(RuntimeError):
         data.take_test()
+
+
+def test_first_takes_short_texts_in_order():
+    texts = [f"{'긴 ' * (i % 3)}글 {i}" for i in range(60)]
+    data = TextDataset("시험", found(texts, [0, 1] * 30), reviews.CLASS_NAMES, 20)
+    x, y, x_val, y_val = data.first(8, 5)
+    expected = [k for k, text in enumerate(data.x_train) if len(text) <= 5][:8]
+    assert x == [data.x_train[k] for k in expected] and torch.equal(y, data.y_train[expected])
+    assert len(x_val) == len(y_val) <= 4 and max(map(len, x + x_val)) <= 5
 
 
 # -- IMDB ------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from utils.errors import UserError
 from utils.visualization import (
     bar_figure,
     confusion_matrix_figure,
+    drawable,
     hardest_pair_figure,
     image_grid,
     importance_figure,
@@ -21,8 +22,11 @@ from utils.visualization import (
     learning_curves,
     line_figure,
     log_axis,
+    mask_figure,
     new_figure,
     refuse_missing_glyphs,
+    text_heat,
+    word_map,
 )
 
 matplotlib.use("Agg")
@@ -68,7 +72,21 @@ def test_every_shared_figure_draws():
     line = {"가": ([1, 2], [1e-9, 1])}
     draw(line_figure(line, "가로", "세로", "제목", log="xy", dashed=line))
     draw(bar_figure({"학습": {"가": 1, "나": 2}, "검증": {"가": 2, "나": 1}}, "세로", "제목"))
+    draw(mask_figure({"가": np.ones((3, 5)) > 0, "나": np.eye(4) > 0}))
     draw(importance_figure([{"학습률": i, "너비": -i} for i in range(4)], [0.1, 0.2, 0.3, 0.4]))
+
+
+def test_texts_with_any_letter_draw():
+    """리뷰에는 글꼴에 없는 글자와 수식 기호($)도 들어 있습니다."""
+    odd = ["좋다", "naïve", "\U00020000", "$5", "ᄀ", "▁", "a" * 200]
+    assert drawable("좋다 \U00020000") == "좋다 ?"
+    figure = text_heat([("이름", odd, range(-3, 4)), ("없음", [], [])], "제목")
+    shown = [text.get_text() for text in figure.axes[0].texts]
+    assert {"제목", "이름", "없음", "좋다", "naïve", "?"} <= set(shown)
+    colors = [patch.get_facecolor() for patch in figure.axes[0].patches]
+    assert colors[0][0] > colors[0][2] and colors[-1][2] > colors[-1][0]  # 음수는 빨강, 양수는 파랑
+    draw(figure)
+    draw(word_map(torch.randn(4, 8), ["좋다", "good", "\U00020000", "bad"], list("가가나나")))
 
 
 def test_hardest_pair_is_the_most_confused_one():

@@ -162,12 +162,13 @@ def bar_figure(groups: Mapping[str, Mapping[str, float]], ylabel: str, title: st
     thick = 0.8 / len(groups)
     for number, (group, values) in enumerate(groups.items()):
         places = np.arange(len(names)) + (number - (len(groups) - 1) / 2) * thick
-        ax.bar(places, [values[name] for name in names], thick, label=group)
+        bars = ax.bar(places, [values[name] for name in names], thick, label=group)
+        ax.bar_label(bars, fmt="{:.3g}", fontsize=7)
     ax.set_xticks(range(len(names)), names, rotation=20 if len(names) > 4 else 0)
     ax.set(ylabel=ylabel, title=title)
     if len(groups) > 1:
         ax.margins(y=0.18)  # 범례가 막대를 가리지 않게 위를 비움
-        ax.legend(loc="upper center", ncols=len(groups))
+        ax.legend(loc="upper center", ncols=len(groups), fontsize=8)
     return figure
 
 
@@ -270,6 +271,16 @@ def overlay(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """사진 (H, W, 3)에 0~1의 지도 (H, W)를 파랑(0)에서 빨강(1)까지의 색으로 겹칩니다."""
     color = matplotlib.colormaps["jet"](heat)[..., :3] * 255
     return (0.55 * photo + 0.45 * color).astype(np.uint8)
+
+
+def mask_figure(masks: Mapping[str, np.ndarray]) -> Figure:
+    """묶음마다 어느 칸이 진짜 토큰(파랑)이고 어느 칸이 빈자리(회색)인지 그립니다. (B, T)의 bool"""
+    figure, axes = new_figure(1, len(masks), width=4.5, height=3)
+    for ax, (name, mask) in zip(np.atleast_1d(axes), masks.items(), strict=True):
+        colors = np.where(mask[..., None], (0.12, 0.47, 0.71), (0.85, 0.85, 0.85))
+        ax.imshow(colors, aspect="auto", interpolation="nearest")
+        ax.set(xlabel="토큰의 자리", ylabel="글", title=name)
+    return figure
 
 
 def word_map(vectors: Tensor, words: Sequence[str], groups: Sequence[str]) -> Figure:

@@ -54,7 +54,7 @@ class Config:
     words: int = setting(30000, "어휘의 크기", low=100)
     length: int = setting(400, "글의 뒤에서 읽을 토큰의 수", low=12)
     texts: int = setting(150000, "학습에 쓰는 글의 최대 수", low=1000)
-    small: int = setting(4000, "작은 실험에 쓰는 짧은 글의 수 (에폭은 셋)", low=200)
+    small: int = setting(3000, "작은 실험에 쓰는 짧은 글의 수 (에폭은 셋)", low=200)
     steps: int = setting(300, "기억하는 문제의 걸음 수 (스킵그램은 네 배)", low=10)
     dataset: str = setting("imdb", "데이터셋", choices=("imdb", "nsmc"))
     predict: str = option("", "이 문장을 분류하고 끝냅니다", metavar="문장")
@@ -64,7 +64,7 @@ QUICK = replace(Config(), batch_size=64, lr=0.01, hidden=32, words=5000, length=
 QUICK = replace(QUICK, epochs=3, texts=1000, small=300, steps=20)
 LOADERS = {"imdb": reviews.load_imdb, "nsmc": reviews.load_nsmc}
 UNITS = {"imdb": "낱말", "nsmc": "부분 낱말"}
-FLOORS = {"imdb": "TF-IDF와 로지스틱 회귀", "nsmc": "글자 1~3개의 나이브 베이즈"}
+FLOORS = {"imdb": "TF-IDF 로지스틱 회귀", "nsmc": "글자 1~3개의 나이브 베이즈"}
 MODELS = {"imdb": "model.pt", "nsmc": "model_nsmc.pt"}
 MAIN = ("양방향 LSTM", "어텐션")  # 마지막 학습의 계층과 풀링. 어텐션은 속을 볼 수 있음
 chapter = Lesson(__file__, __doc__, Config(), QUICK)
@@ -288,19 +288,18 @@ def padded_batch(corpus: Corpus, index: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 def bucketed_batches(length: Tensor, batch_size: int, shuffle: bool = True) -> list[Tensor]:
-    """길이가 비슷한 글의 번호끼리 묶습니다. 묶음의 칸은 평균 길이의 글 `batch_size`편만큼입니다."""
-    sizes = length.cpu()
-    # 왜 흔드는지: 길이만으로 줄 세우면 에폭마다 똑같은 글이 한 묶음이 됨
-    order = (sizes * (1 + 0.1 * torch.rand(len(sizes)) if shuffle else 1)).argsort()
-    batches, longest, start, cells = [], 0, 0, sizes.float().mean().item() * batch_size
-    for i, size in enumerate(sizes[order].tolist()):
-        longest = max(longest, size)
-        if (i + 1 - start) * longest > cells and i > start:  # 빈자리까지 센 칸이 넘침
-            batches.append(order[start:i])
-            start, longest = i, size
-    batches.append(order[start:])
-    places = torch.randperm(len(batches)) if shuffle else range(len(batches))
-    return [batches[k].to(length.device) for k in places]
+    """길이가 비슷한 글의 번호끼리 묶습니다. 묶음의 칸은 평균 길이의 글 `batch_size`편만큼입니다.
+
+    왜: 모양이 같은 묶음이 되풀이되면, 쓰고 난 메모리를 그대로 다시 쓸 수 있습니다.
+    """
+    step = max(1, int(length.float().mean() / 8))
+    width = length + (-length) % step  # `step`의 배수로 올린 길이. 같은 것끼리 묶음
+    cells = int(width.float().mean() * batch_size)
+    order = torch.randperm(len(length)) if shuffle else torch.arange(len(length))
+    order, batches = order.to(length.device), []
+    for T in width.unique().tolist():
+        batches += order[width[order] == T].split(max(1, cells // T))
+    return [batches[k] for k in (torch.randperm(len(batches)) if shuffle else range(len(batches)))]
 
 
 @chapter.section("4.3", "길이가 다른 글을 묶기", needs=("4.1",))
@@ -600,7 +599,7 @@ class TextClassifier(nn.Module):
 
     def __init__(self, words: int, kind: str, pool: str, hidden: int = 128) -> None:
         super().__init__()
-        self.embedding, self.drop = nn.Embedding(words, hidden, padding_idx=0), nn.Dropout(0.4)
+        self.embedding, self.drop = nn.Embedding(words, hidden, padding_idx=0), nn.Dropout(0.3)
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.embedding.weight.data[0] = 0  # 빈자리의 벡터는 0이고 배우지 않음
         width = 2 * hidden if kind == "양방향 LSTM" else hidden
@@ -718,8 +717,8 @@ def section_models(run: Run, ready: tuple) -> None:
     run.figure(figure, "06_models")
     for text, worse, better in (
         ("0으로 채운 끝보다 진짜 마지막이 정확합니다", "LSTM, 채우고 마지막", "LSTM, 마지막"),
-        ("마지막 상태보다 최대 풀링이 정확합니다", "LSTM, 마지막", "LSTM, 최대"),
-        ("기본 RNN보다 LSTM이 정확합니다", "RNN, 최대", "LSTM, 최대"),
+        ("마지막 상태보다 어텐션이 정확합니다", "양방향 LSTM, 마지막", "양방향 LSTM, 어텐션"),
+        ("기본 RNN보다 게이트가 있는 GRU가 정확합니다", "RNN, 최대", "GRU, 최대"),
     ):
         pair = {name: scores[name] for name in (worse, better)}
         run.claim(text, pair, scores[better] > scores[worse])

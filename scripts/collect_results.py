@@ -86,6 +86,11 @@ def describe(result: dict) -> str:
     return f"{result['mean']:.4g} ± {result['std']:.2g} {result['unit']}".rstrip()
 
 
+def data_name(entry: dict) -> str:
+    """데이터의 이름입니다. 원본이 아니면 그렇다고 붙입니다. 예: IMDB(패키지)"""
+    return entry["data"] + {"package": "(패키지)", "sample": "(표본)"}.get(entry["source"], "")
+
+
 def headline(entry: dict) -> tuple[str, dict]:
     """대표 결과의 이름과 값입니다. '테스트 정확도'가 있으면 그것, 없으면 처음 기록한 것입니다."""
     results = entry["results"]
@@ -105,7 +110,7 @@ def readme_table(expected: dict) -> str:
             floor = f"{result['floor']} {percent(result['floor_mean'], result['unit'])}"
             cells = [
                 f"`{lesson}.py`",
-                entry["data"],
+                data_name(entry),
                 floor,
                 f"{name} {describe(result)}",
                 f"{entry['seconds']:.0f}초",
@@ -118,11 +123,11 @@ def readme_table(expected: dict) -> str:
 
 
 def header_rows(entries: dict) -> dict[str, str]:
-    """강의 머리말의 두 줄입니다. 원본 데이터의 기록이 있으면 그것을 씁니다."""
-    entry = min(entries.values(), key=lambda entry: entry["source"] != "original")
+    """강의 머리말의 두 줄입니다. 처음 잰 데이터, 곧 강의의 기본 데이터의 것을 씁니다."""
+    entry = next(iter(entries.values()))
     name, result = headline(entry)
     floor = f"{result['floor']} {percent(result['floor_mean'], result['unit'])}"
-    where = f"{entry['data']}, {len(entry['seeds'])}회, {entry['seconds']:.0f}초"
+    where = f"{data_name(entry)}, {len(entry['seeds'])}회, {entry['seconds']:.0f}초"
     versions = entry["versions"]
     torch_version = versions["torch"].split("+")[0]
     return {

@@ -244,13 +244,16 @@ def _write_sample() -> Found:
 CONTRASTS = {  # 반대말을 넣을 틀과 (긍정, 부정)의 짝. 뒤에 온 말이 평가
     "imdb": (
         "i expected it to be {}, but it was {}.|they call it {}, yet it is {}.|"
-        "the trailer is {}. the movie is {}.",
-        "great terrible|wonderful awful|brilliant boring|excellent dull|amazing horrible|good bad",
+        "the trailer is {}. the movie is {}.|people say it is {}. i think it is {}.|"
+        "it starts out {} and ends up {}.",
+        "great terrible|wonderful awful|brilliant boring|excellent dull|amazing horrible|good bad|"
+        "perfect pathetic|beautiful ugly|funny stupid|enjoyable lame",
     ),
     "nsmc": (
-        "예고편은 {}. 본편은 {}.|남들은 {}고 하지만 내가 보니 {}.|처음에는 {}. 끝은 {}.",
+        "예고편은 {}. 본편은 {}.|남들은 {}고 하지만 내가 보니 {}.|처음에는 {}. 끝은 {}.|"
+        "친구는 {}고 했다. 나는 {}고 생각한다.|전작은 {}. 이번 것은 {}.",
         "재미있다 지루하다|훌륭하다 형편없다|최고다 최악이다|완벽하다 엉망이다|감동적이다 유치하다|"
-        "좋다 별로다",
+        "좋다 별로다|신선하다 뻔하다|탄탄하다 허술하다|볼만하다 쓰레기다|아름답다 촌스럽다",
     ),
 }
 

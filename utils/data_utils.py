@@ -285,11 +285,12 @@ def learn_subwords(texts: Iterable[str], size: int) -> str:
     """sentencepiece가 글에서 배운 부분 낱말 `size`개의 모델을 base64 글자로 돌려줍니다."""
     from sentencepiece import SentencePieceTrainer
 
-    model = io.BytesIO()
+    texts, model = list(texts), io.BytesIO()
+    letters = len(set("".join(texts)))  # 왜: 나온 글자보다 적으면 sentencepiece가 멈춤
     SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
         model_writer=model,
-        vocab_size=size,
+        vocab_size=max(size, letters + 100),
         hard_vocab_limit=False,  # 왜: 글이 적으면 `size`개를 채우지 못함
         normalization_rule_name="nmt_nfkc_cf",
         input_sentence_size=50000,

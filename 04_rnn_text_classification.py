@@ -948,7 +948,6 @@ def section_korean(run: Run) -> None:
 # - S. Hochreiter 외, Long Short-Term Memory, 1997: https://doi.org/10.1162/neco.1997.9.8.1735
 # - R. Pascanu 외, On the difficulty of training RNNs, 2013: https://arxiv.org/abs/1211.5063
 # - Z. Yang 외, Hierarchical Attention Networks, 2016: https://aclanthology.org/N16-1174
-# - T. Mikolov 외, Distributed Representations of Words, 2013: https://arxiv.org/abs/1310.4546
 # - PyTorch 공식 문서, LSTM: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
 
 
@@ -959,12 +958,11 @@ def predict_sentence(run: Run, text: str) -> dict:
     if not text.strip():
         raise UserError("--predict에 빈 문장을 주었습니다. 분류할 문장을 따옴표로 묶어 주세요.")
     dataset = "nsmc" if re.search("[가-힣ㄱ-ㅎㅏ-ㅣ]", text) else run.config.dataset
-    about = read_about(
-        run.path(MODELS[dataset]), f"--dataset {dataset} 옵션으로{' --quick과 함께' * run.quick} "
-    )
+    path, options = run.path(MODELS[dataset]), " --quick" * run.quick
+    about = read_about(path, f"--dataset {dataset}{options} 옵션으로 ")
     vocabulary = Vocabulary(about["unit"], about["tokens"][2:], about["pieces"])
     model = TextClassifier(len(vocabulary), *MAIN, about["hidden"]).to(run.device)
-    load_weights(run.path(MODELS[dataset]), model)
+    load_weights(path, model)
     tokens = vocabulary.cut(text)[-about["length"] :]
     corpus = join_texts([vocabulary.encode(tokens)], torch.zeros(1), run.device)
     probability = predict(run, model, corpus).softmax(dim=1)[0].tolist()

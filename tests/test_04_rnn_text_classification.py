@@ -455,7 +455,9 @@ def test_predict_in_both_languages(quick_runs, tmp_path):
     assert done.status == 0 and "%" in done.stdout and "근거 낱말" in done.stdout
     done = run_lesson(NAME, "--quick", "--predict", "연기가 훌륭했다", output=tmp_path)
     assert (
-        done.status == 1 and "--dataset nsmc 옵션" in done.stderr and "Traceback" not in done.stderr
+        done.status == 1
+        and "--dataset nsmc --quick 옵션" in done.stderr
+        and "Traceback" not in done.stderr
     )
     flags = "--quick --dataset nsmc --only 4.8".split()
     assert run_lesson(NAME, *flags, output=tmp_path).status == 0

@@ -9,7 +9,7 @@
 | 데이터 | Fashion-MNIST (약 30 MB, 처음 한 번 내려받음). 네트워크가 없으면 그린 의류 그림 |
 | 실행 | `python 02_neural_networks.py` |
 | 빠른 확인 | `python 02_neural_networks.py --quick` |
-| 기대 결과 | 테스트 정확도 90.77 ± 0.37 %, 소프트맥스 회귀 84.45 % (Fashion-MNIST, 3회, 258초) |
+| 기대 결과 | 테스트 정확도 90.77 ± 0.37 %, 소프트맥스 회귀 84.45 % (Fashion-MNIST 3회, 258초) |
 | 확인한 환경 | CPU 2코어, torch 2.15.0, Python 3.11.7, 2026-11-21 |
 """
 

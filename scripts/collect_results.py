@@ -127,7 +127,7 @@ def header_rows(entries: dict) -> dict[str, str]:
     entry = next(iter(entries.values()))
     name, result = headline(entry)
     floor = f"{result['floor']} {percent(result['floor_mean'], result['unit'])}"
-    where = f"{data_name(entry)}, {len(entry['seeds'])}회, {entry['seconds']:.0f}초"
+    where = f"{data_name(entry)} {len(entry['seeds'])}회, {entry['seconds']:.0f}초"
     versions = entry["versions"]
     torch_version = versions["torch"].split("+")[0]
     return {

@@ -42,7 +42,13 @@ from utils.datasets import reviews
 from utils.device import autocast, median_seconds, synchronize
 from utils.errors import UserError
 from utils.lesson import Lesson, Run, printable
-from utils.model_utils import count_parameters, load_weights, read_about, save_weights
+from utils.model_utils import (
+    clip_grad_norm,
+    count_parameters,
+    load_weights,
+    read_about,
+    save_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -492,15 +498,6 @@ def state_gradients(cell: Cell, x: Tensor) -> list[float]:
     return [torch.cat(grads[k : k + n]).norm().item() for k in range(0, len(flat), n)]
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
-    """기울기 전체의 길이를 `most`까지로 줄이고, 줄이기 전의 길이를 돌려줍니다(2강 2.7절)."""
-    grads = [p.grad for p in parameters if p.grad is not None]
-    size = torch.stack([g.norm() for g in grads]).norm()
-    for g in grads:
-        g.mul_((most / (size + 1e-6)).clamp(max=1))
-    return size
-
-
 def recall_accuracy(run: Run, kind: type[nn.RNNBase], delay: int, lr: float) -> float:
     """첫 토큰을 `delay`토큰 뒤에 맞히도록 배운 뒤의 정확도입니다. 토큰은 여덟 가지입니다."""
     torch.manual_seed(run.seed)
@@ -516,7 +513,7 @@ def recall_accuracy(run: Run, kind: type[nn.RNNBase], delay: int, lr: float) -> 
             return (logits.argmax(dim=1) == numbers[:, 0]).float().mean().item()
         optimizer.zero_grad()
         F.cross_entropy(logits, numbers[:, 0]).backward()
-        clip_gradients(parameters, 1.0)
+        clip_grad_norm(parameters, 1.0)
         optimizer.step()
 
 
@@ -545,7 +542,7 @@ def section_vanishing(run: Run) -> None:
     ours, theirs = (nn.Parameter(torch.zeros(9)) for _ in range(2))
     ours.grad = 100 * torch.randn(9)
     theirs.grad = ours.grad.clone()
-    sizes = clip_gradients([ours], 1.0), nn.utils.clip_grad_norm_([theirs], 1.0)
+    sizes = clip_grad_norm([ours], 1.0), nn.utils.clip_grad_norm_([theirs], 1.0)
     run.check("자르기 전의 길이, clip_grad_norm_", *sizes, atol=1e-3)
     run.check("자른 기울기, clip_grad_norm_", ours.grad, theirs.grad)
     delays, curves = (5, 20, 50), {}
@@ -653,7 +650,7 @@ def train(run: Run, model, corpus: Corpus, epochs: int, score=None, batches=None
             loss = F.cross_entropy(logits.float(), y)  # 2) 손실
             optimizer.zero_grad()  # 3) 기울기 비우기
             loss.backward()  # 4) 역전파
-            clip_gradients(model.parameters(), 1.0)
+            clip_grad_norm(model.parameters(), 1.0)
             optimizer.step()  # 5) 매개변수 갱신
             scheduler.step()
         if score:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_fscore_support
 from torch import nn
 
-from utils import metrics
+from utils import metrics, model_utils
 from utils.data_utils import Found, ImageArrays, ImageDataset, iterate_batches
 from utils.errors import UserError
 from utils.lesson import CheckFailed
@@ -171,13 +171,14 @@ def test_clip_grad_norm(seed, max_norm):
     torch.manual_seed(seed)
     groups = []
     start = [torch.randn(3, 2, dtype=torch.float64) for _ in range(3)]
-    for clip in (lesson.clip_grad_norm, nn.utils.clip_grad_norm_):
+    for clip in (lesson.clip_grad_norm, model_utils.clip_grad_norm, nn.utils.clip_grad_norm_):
         parameters = [p.clone().requires_grad_() for p in [*start, torch.zeros(1)]]
         for p in parameters[:-1]:  # 마지막 매개변수는 기울기가 없음
             p.square().sum().backward()
         length = clip(parameters, max_norm)
         groups.append(torch.stack([*(p.grad.norm() for p in parameters[:-1]), length]))
-    assert same(*groups, 1e-6)
+    assert torch.equal(groups[0], groups[1])  # 강의의 것과 utils의 것은 수치까지 같음
+    assert same(groups[0], groups[2], 1e-6)
 
 
 # -- 모델, 지표, 탐색 ------------------------------------------------------------------

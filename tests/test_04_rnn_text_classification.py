@@ -218,13 +218,13 @@ def test_both_ways_is_the_packed_library(seed, lengths):
 
 @relaxed
 @given(seeds, st.floats(0.1, 10))
-def test_clip_gradients(seed, most):
+def test_clip_grad_norm(seed, most):
     torch.manual_seed(seed)
     ours, theirs = ([nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2))] for _ in "ab")
     for a, b in zip(ours, theirs, strict=True):
         a.grad = 3 * torch.randn_like(a)
         b.grad = a.grad.clone()
-    size = lesson.clip_gradients(ours, most)
+    size = lesson.clip_grad_norm(ours, most)
     assert size == pytest.approx(float(nn.utils.clip_grad_norm_(theirs, most)), rel=1e-5)
     assert all(same(a.grad, b.grad, 1e-6) for a, b in zip(ours, theirs, strict=True))
 
@@ -416,7 +416,7 @@ MUTATIONS = [
     (lesson.LSTMCell, "forward", lstm_without_output_gate, "section_cells"),
     (lesson, "rnn_backward_through_time", backward_without_time, "section_cells"),
     (lesson.BothWays, "forward", turned_with_the_padding, "section_cells"),
-    (lesson, "clip_gradients", lambda parameters, most: 1.0, "section_vanishing"),
+    (lesson, "clip_grad_norm", lambda parameters, most: 1.0, "section_vanishing"),
     (lesson.AttentionPool, "weights", weights_over_the_padding, "section_models"),
     (lesson, "split_jamo", lambda text: text, "section_text"),
 ]

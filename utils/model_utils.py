@@ -56,6 +56,19 @@ def output_gradients(model: nn.Module, x: Tensor, y: Tensor, kernel: int = 0) ->
     return [gradient.norm().item() for gradient in torch.autograd.grad(loss, outputs)]
 
 
+def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+    """모든 기울기를 한 벡터로 본 길이가 `max_norm`을 넘지 않게 줄입니다(2강 2.7절).
+
+    Returns:
+        줄이기 전의 길이.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    length = torch.sqrt(sum(g.square().sum() for g in gradients))
+    for g in gradients:
+        g *= (max_norm / (length + 1e-6)).clamp(max=1.0)
+    return length
+
+
 @dataclass
 class Optimizer:
     """옵티마이저의 공통 부분입니다(1강 1.5절). 갱신 규칙은 물려받은 클래스의 `update`가 정합니다.

@@ -60,7 +60,7 @@ class Config:
     words: int = setting(30000, "어휘의 크기", low=100)
     length: int = setting(400, "글의 뒤에서 읽을 토큰의 수", low=12)
     texts: int = setting(150000, "학습에 쓰는 글의 최대 수", low=1000)
-    small: int = setting(3000, "작은 실험에 쓰는 짧은 글의 수 (에폭은 셋)", low=200)
+    small: int = setting(2500, "작은 실험에 쓰는 짧은 글의 수 (에폭은 셋)", low=200)
     steps: int = setting(400, "기억하는 문제의 걸음 수 (스킵그램은 세 배)", low=10)
     dataset: str = setting("imdb", "데이터셋", choices=("imdb", "nsmc"))
     predict: str = option("", "이 문장을 분류하고 끝냅니다", metavar="문장")

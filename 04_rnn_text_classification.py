@@ -825,7 +825,8 @@ def section_training(run: Run) -> tuple:
     counted = metrics.log_probability(bag, data.x_val[: len(val.y)])
     network = predict(run, model, val).log_softmax(dim=1)
     mix = lambda w: (network + w * counted).argmax(dim=1) == val.y.cpu()
-    weight = max((0.05, 0.1, 0.3, 1.0, 3.0), key=lambda w: mix(w).sum())  # 검증 데이터로 고름
+    weights = 0.05, 0.1, 0.15, 0.2, 0.3, 1.0, 3.0
+    weight = max(weights, key=lambda w: mix(w).sum())  # 검증 데이터로 고름
     return vocabulary, model, bag, weight
 
 

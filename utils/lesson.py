@@ -72,14 +72,21 @@ class Lesson:
         config: 전체 실행의 설정.
         quick: `--quick`의 설정.
         gpu: CUDA에서 쓸 더 큰 설정. 있으면 `--preset`으로 고를 수 있습니다.
+        mixed: False이면 늘 float32로 학습합니다. 작은 모델은 bfloat16으로 빨라지지 않습니다.
     """
 
     def __init__(
-        self, file: str, header: str, config: Any, quick: Any, gpu: Any | None = None
+        self,
+        file: str,
+        header: str,
+        config: Any,
+        quick: Any,
+        gpu: Any | None = None,
+        mixed: bool = True,
     ) -> None:
         self.name = Path(file).stem
         self.title = header.strip().splitlines()[0].lstrip("# ")
-        self.config, self.quick, self.gpu = config, quick, gpu
+        self.config, self.quick, self.gpu, self.mixed = config, quick, gpu, mixed
         self.sections: dict[str, Section] = {}
 
     def section(self, number: str, title: str, needs: tuple[str, ...] = ()) -> Callable:
@@ -174,7 +181,7 @@ class Run:
             args.show,
         )
         self.device = devices.pick_device(args.device)
-        amp = not args.no_amp and devices.supports_bfloat16(self.device)
+        amp = lesson.mixed and not args.no_amp and devices.supports_bfloat16(self.device)
         self.dtype = torch.bfloat16 if amp else torch.float32
         self.folder = _make_folder(args.output_dir / lesson.name)
         self.complete = selected == set(lesson.sections)
@@ -204,14 +211,19 @@ class Run:
             print("빠른 확인(--quick)입니다. 아래 수치는 동작을 확인하는 값이며 성적이 아닙니다.")
 
     # -- 데이터 --------------------------------------------------------------------------------
-    def data(self, load: Callable) -> Any:
-        """데이터를 처음 필요할 때 한 번 읽고, 무엇을 읽었는지 출력하고 기록합니다."""
-        if load not in self._datasets:
-            dataset = load(**self._request)
+    def data(self, load: Callable, **options: str) -> Any:
+        """데이터를 처음 필요할 때 한 번 읽고, 무엇을 읽었는지 출력하고 기록합니다.
+
+        Args:
+            options: 읽는 함수에 더 줄 것(예: 학습자의 파일 이름).
+        """
+        key = (load, *options.items())
+        if key not in self._datasets:
+            dataset = load(**self._request, **options)
             self.metrics["data"] = dataclasses.asdict(dataset.provenance)
             print(f"  [데이터] {dataset.provenance}")
-            self._datasets[load] = dataset
-        return self._datasets[load]
+            self._datasets[key] = dataset
+        return self._datasets[key]
 
     # -- 확인과 판정 -----------------------------------------------------------------------------
     def check(self, name: str, ours: Any, reference: Any, atol: float = 1e-6) -> None:
@@ -500,7 +512,7 @@ def largest_error(ours: Any, reference: Any) -> float:
 def _as_float64(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach().cpu().to(torch.float64)
-    return torch.as_tensor(np.asarray(value, dtype=np.float64))
+    return torch.from_numpy(np.array(value, dtype=np.float64))
 
 
 def _finite(value: float) -> float | None:

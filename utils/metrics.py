@@ -151,3 +151,30 @@ def class_table(names: Sequence[str], columns: Sequence[str], scores: Sequence[T
     for name, *values in zip(names, *(score.tolist() for score in scores), strict=True):
         rows.append(pad(name, 14) + "".join(f"{100 * value:8.1f}" for value in values))
     return "\n".join(rows)
+
+
+def ridge_forecast(x: Tensor, y: Tensor, x_new: Tensor, alpha: float = 1.0) -> Tensor:
+    """능형 회귀의 예측 (M, H)입니다. 창 (N, T, D)의 값을 모두 늘어놓은 선형 모델입니다.
+
+    Args:
+        y: 학습 창마다의 목표 (N, H).
+        alpha: 가중치의 제곱합에 거는 벌의 크기.
+    """
+    from sklearn.linear_model import Ridge
+
+    model = Ridge(alpha).fit(x.flatten(1).cpu().numpy(), y.numpy())
+    return torch.tensor(model.predict(x_new.flatten(1).cpu().numpy())).double()
+
+
+def garch_forecast(r: Tensor, num_train: int, horizon: int) -> Tensor:
+    """GARCH(1,1)이 날마다 예측한 앞의 `horizon`일의 분산의 합 (N,)입니다.
+
+    Args:
+        r: 로그 수익률 (N,). 매개변수 넷은 앞의 `num_train`일로 맞춥니다(Bollerslev 1986).
+    """
+    from arch import arch_model
+
+    model = arch_model(100 * r.numpy(), mean="Constant", vol="GARCH", p=1, q=1)
+    fitted = model.fit(last_obs=num_train, disp="off")
+    variance = fitted.forecast(horizon=horizon, start=0).variance.to_numpy()  # (N, H)
+    return torch.tensor(variance.sum(axis=1)) / 100**2

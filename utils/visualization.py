@@ -151,11 +151,17 @@ def line_figure(
     return figure
 
 
-def bar_figure(groups: Mapping[str, Mapping[str, float]], ylabel: str, title: str) -> Figure:
+def bar_figure(
+    groups: Mapping[str, Mapping[str, float]],
+    ylabel: str,
+    title: str,
+    spread: Sequence[tuple[float, float]] = (),
+) -> Figure:
     """무리마다 색이 다른 막대를 항목별로 나란히 그립니다.
 
     Args:
         groups: `{무리: {항목: 값}}`. 모든 무리의 항목이 같아야 합니다.
+        spread: 항목마다 세로선으로 그릴 구간의 (아래, 위). 무리가 하나일 때 씁니다.
     """
     names = list(next(iter(groups.values())))
     figure, ax = new_figure(width=max(5.0, 0.9 * len(names)))
@@ -164,6 +170,8 @@ def bar_figure(groups: Mapping[str, Mapping[str, float]], ylabel: str, title: st
         places = np.arange(len(names)) + (number - (len(groups) - 1) / 2) * thick
         bars = ax.bar(places, [values[name] for name in names], thick, label=group)
         ax.bar_label(bars, fmt="{:.3g}", fontsize=7)
+    for place, edges in enumerate(spread):
+        ax.plot([place, place], edges, color="black", linewidth=1.5)
     ax.set_xticks(range(len(names)), names, rotation=20 if len(names) > 4 else 0)
     ax.set(ylabel=ylabel, title=title)
     if len(groups) > 1:
@@ -334,4 +342,61 @@ def text_heat(
             continue
         ax.add_patch(Rectangle((left + 0.05, y - 0.45), size - 0.1, 0.9, color=color, lw=0))
         ax.text(left + size / 2, y, text, ha="center", va="center", fontsize=8, parse_math=False)
+    return figure
+
+
+def panel_figure(
+    panels: Mapping[str, Mapping[str, tuple[Sequence, Sequence[float]]]],
+    xlabel: str = "",
+    ylabel: str = "",
+    share: bool = True,
+) -> Figure:
+    """칸마다 제목과 선들을 위에서 아래로 그립니다. 가로축은 날짜여도 됩니다.
+
+    Args:
+        panels: `{칸의 제목: {선의 이름: (가로 값, 세로 값)}}`
+        share: False이면 칸을 옆으로 나란히 놓고 가로축을 따로 씁니다.
+    """
+    use_korean_font()
+    rows, columns = (len(panels), 1) if share else (1, len(panels))
+    size = (8.0, 1.2 + 1.9 * rows) if share else (4.5 * columns, 3.6)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=share, layout="constrained")
+    axes = np.atleast_1d(axes)
+    for ax, (title, curves) in zip(axes, panels.items(), strict=True):
+        for name, (x, y) in curves.items():
+            ax.plot(x, y, "o-" if len(x) <= 30 else "-", markersize=4, linewidth=1, label=name)
+        ax.set(title=title, ylabel=ylabel, xlabel="" if share else xlabel)
+        if len(curves) > 1:
+            ax.legend(fontsize=8)
+    axes[-1].set(xlabel=xlabel)
+    return figure
+
+
+def heat_strips(rows: Mapping[str, np.ndarray], xlabel: str, title: str) -> Figure:
+    """이름마다의 값 (칸, T)를 시간에 따른 색 띠로 그립니다. 파랑은 양수, 빨강은 음수입니다."""
+    figure, axes = new_figure(len(rows), 1, width=8, height=1.3)
+    for ax, (name, values) in zip(axes, rows.items(), strict=True):
+        limit = max(1.0, float(np.abs(np.asarray(values)).max()))
+        image = ax.imshow(values, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit)
+        ax.set(ylabel=name, yticks=[])
+        figure.colorbar(image, ax=ax)
+    axes[0].set(title=title)
+    axes[-1].set(xlabel=xlabel)
+    return figure
+
+
+def band_figure(
+    x: Sequence,
+    curves: Mapping[str, Sequence[float]],
+    band: tuple[str, Sequence[float], Sequence[float]],
+    title: str,
+) -> Figure:
+    """선들과, 아래와 위의 값 사이를 칠한 띠 하나를 그립니다."""
+    figure, ax = new_figure(width=8, height=4)
+    name, low, high = band
+    ax.fill_between(x, low, high, alpha=0.25, color="tab:green", label=name)
+    for label, y in curves.items():
+        ax.plot(x, y, linewidth=1.2, label=label)
+    ax.set(title=title, xlabel="날짜", ylabel="가격")
+    ax.legend(fontsize=8)
     return figure

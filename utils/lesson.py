@@ -374,13 +374,25 @@ class Run:
         print(f"  [기준선] {name}: {_format(value, unit)}")
 
     def result(
-        self, name: str, value: float, *, beats: str, unit: str = "%", lower_is_better: bool = False
+        self,
+        name: str,
+        value: float,
+        *,
+        beats: str,
+        unit: str = "%",
+        lower_is_better: bool = False,
+        p: float = 0.0,
     ) -> None:
-        """기준선 `beats`와 비교한 결과입니다. 기준선을 먼저 출력하지 않았으면 KeyError가 납니다."""
+        """기준선 `beats`와 비교한 결과입니다. 기준선을 먼저 출력하지 않았으면 KeyError가 납니다.
+
+        Args:
+            p: 검정했다면 그 p값. 0.05 아래라야 넘은 것으로 봅니다.
+        """
         floor = self.metrics["floors"][beats]
         beaten = None not in (_finite(value), floor) and bool(
             value < floor if lower_is_better else value > floor
         )
+        beaten = beaten and bool(p < 0.05)
         self.metrics["results"][name] = {
             "value": _finite(value),
             "unit": unit,

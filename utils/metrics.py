@@ -178,3 +178,15 @@ def garch_forecast(r: Tensor, num_train: int, horizon: int) -> Tensor:
     fitted = model.fit(last_obs=num_train, disp="off")
     variance = fitted.forecast(horizon=horizon, start=0).variance.to_numpy()  # (N, H)
     return torch.tensor(variance.sum(axis=1)) / 100**2
+
+
+def neighbor_correlation(x: Tensor, y: Tensor, train: Tensor, val: Tensor) -> float:
+    """가까운 학습 창 열 개의 목표를 평균한 예측과 실제의 상관계수입니다.
+
+    Args:
+        x: 창마다의 값 (N, D).
+        y: 창마다의 목표 (N,).
+        train: 학습 창의 번호. `val`은 검증 창의 번호입니다.
+    """
+    near = torch.cdist(x[val], x[train]).topk(10, largest=False).indices  # (검증, 10)
+    return torch.corrcoef(torch.stack([y[train][near].mean(dim=1), y[val]]))[0, 1].item()

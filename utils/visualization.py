@@ -169,7 +169,8 @@ def bar_figure(
     for number, (group, values) in enumerate(groups.items()):
         places = np.arange(len(names)) + (number - (len(groups) - 1) / 2) * thick
         bars = ax.bar(places, [values[name] for name in names], thick, label=group)
-        ax.bar_label(bars, fmt="{:.3g}", fontsize=7)
+        if not spread:
+            ax.bar_label(bars, fmt="{:.3g}", fontsize=7)
     for place, edges in enumerate(spread):
         ax.plot([place, place], edges, color="black", linewidth=1.5)
     ax.set_xticks(range(len(names)), names, rotation=20 if len(names) > 4 else 0)
@@ -366,6 +367,8 @@ def panel_figure(
         for name, (x, y) in curves.items():
             ax.plot(x, y, "o-" if len(x) <= 30 else "-", markersize=4, linewidth=1, label=name)
         ax.set(title=title, ylabel=ylabel, xlabel="" if share else xlabel)
+        if not share:
+            ax.xaxis.get_major_locator().set_params(integer=True)
         if len(curves) > 1:
             ax.legend(fontsize=8)
     axes[-1].set(xlabel=xlabel)
@@ -379,6 +382,7 @@ def heat_strips(rows: Mapping[str, np.ndarray], xlabel: str, title: str) -> Figu
         limit = max(1.0, float(np.abs(np.asarray(values)).max()))
         image = ax.imshow(values, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit)
         ax.set(ylabel=name, yticks=[])
+        ax.xaxis.get_major_locator().set_params(integer=True)
         figure.colorbar(image, ax=ax)
     axes[0].set(title=title)
     axes[-1].set(xlabel=xlabel)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from pandas import DataFrame
+from torch import Tensor
 
 from utils.data_utils import Found, Provenance, TestOnce, content_sha256
 from utils.errors import UserError
@@ -45,11 +47,15 @@ class Prices(TestOnce):
         num = len(frame)
         if num < MIN_DAYS:
             raise UserError(
-                f"{found.detail}: 쓸 수 있는 날이 {num:,}일입니다. {MIN_DAYS}일 넘게 필요합니다."
+                f"{found.detail}: 쓸 수 있는 날이 {num:,}일입니다. {MIN_DAYS}일 이상 필요합니다."
             )
         if (frame["close"].diff() == 0).mean() > 0.5:
             raise UserError(
                 f"{found.detail}: 종가가 절반 넘는 날에 그대로입니다. 파일을 확인하세요."
+            )
+        if (frame["high"] <= frame["low"]).mean() > 0.5:
+            raise UserError(
+                f"{found.detail}: 고가와 저가가 다르지 않습니다. 시세가 든 파일을 주세요."
             )
         self.num_train, known = num * 3 // 5, num * 4 // 5
         self.frame, self._test = frame.iloc[:known], (frame, known)
@@ -57,6 +63,11 @@ class Prices(TestOnce):
         digest = content_sha256(days, frame.to_numpy(np.float64))
         sizes = (self.num_train, known - self.num_train, num - known)
         self.provenance = Provenance(name, found.source, found.detail, digest, *sizes)
+
+
+def closing(frame: DataFrame) -> Tensor:
+    """종가 (N,)의 float64 텐서입니다."""
+    return torch.tensor(frame["close"].to_numpy(np.float64))
 
 
 def load(
@@ -121,6 +132,7 @@ def _download(ticker: str, path: Path, offline: bool) -> None:
     if frame is None or frame.empty:
         raise UserError(f"{ticker}의 주가가 비어 있습니다. 종목 이름과 네트워크를 확인하세요.")
     frame.index = frame.index.strftime("%Y-%m-%d")
+    frame = frame[frame.index < f"{pd.Timestamp.now():%Y-%m-%d}"]  # 왜: 오늘은 아직 끝나지 않음
     text = frame.rename_axis("date").to_csv(columns=[name.capitalize() for name in [*COLUMNS][1:]])
     write_atomically(path, text.encode("utf-8"))
 
@@ -143,9 +155,10 @@ def read_csv(path: Path) -> DataFrame:
 
 
 def clean(raw: DataFrame, path: str) -> DataFrame:
-    """글자로 된 표를 날짜 순서의 수로 바꿉니다. 고친 것은 모두 출력합니다.
+    """글자로 된 표를 날짜 순서의 수로 바꿉니다. 날짜와 가격에서 고친 것은 모두 출력합니다.
 
-    수정 종가가 있으면 네 가격에 같은 비율을 곱합니다. 왜: 분할과 배당으로 생긴 틈을 없앰
+    읽을 수 없는 거래량은 0으로 둡니다. 수정 종가가 있으면 네 가격에 같은 비율을 곱합니다.
+    왜: 분할과 배당으로 생긴 틈을 없앰
     """
     raw = raw.rename(columns=lambda name: str(name).strip().lower())
     names = {key: next((n for n in given if n in raw), None) for key, given in COLUMNS.items()}
@@ -157,13 +170,14 @@ def clean(raw: DataFrame, path: str) -> DataFrame:
     def number(name: str) -> pd.Series:
         return pd.to_numeric(raw[name].str.replace(",", ""), errors="coerce")
 
-    frame = DataFrame({key: number(names[key]) for key in [*COLUMNS][1:]})
+    frame = DataFrame({key: number(names[key]) for key in [*COLUMNS][1:]}, dtype=float)
     adjusted = next((name for name in ADJUSTED if name in raw), None)
     if adjusted:
         frame[PRICES] = frame[PRICES].mul(number(adjusted) / frame["close"], axis=0)
     frame["volume"] = frame["volume"].fillna(0).clip(lower=0)
-    days = raw[names["date"]].str.strip().str.replace(".", "-")
-    days = pd.to_datetime(days, errors="coerce", format="mixed", utc=True).dt.tz_localize(None)
+    # 왜: 시각과 시간대를 세계 표준시로 옮기면 한국의 날짜가 하루 밀림
+    days = raw[names["date"]].str.strip().str.replace(r"[T ]\d{1,2}:.*$", "", regex=True)
+    days = pd.to_datetime(days.str.replace(".", "-"), errors="coerce", format="mixed")
     frame.index = pd.DatetimeIndex(days.dt.normalize(), name="date")
     readable = np.isfinite(frame[PRICES]) & (frame[PRICES] > 0)
     kept = frame[readable.all(axis=1).to_numpy() & frame.index.notna()]

@@ -64,7 +64,8 @@ def test_expected_results_are_in_the_texts():
             assert len(set(entry["seeds"])) >= 3
             for r in entry["results"].values():
                 better = r["mean"] - r["floor_mean"]
-                assert (-better if r.get("lower_is_better") else better) > 0
+                better = -better if r.get("lower_is_better") else better
+                assert better > 0 or not r["beats_floor"]
 
 
 def test_collecting_needs_three_seeds_of_full_runs(tmp_path):
@@ -80,9 +81,9 @@ def test_collecting_needs_three_seeds_of_full_runs(tmp_path):
     for runs in ([example(), example()], [example(quick=True)] * 3, few, other):
         with pytest.raises(SystemExit):
             collect(write(runs), {})
-    values = [0.98, 0.99, 1.0]
+    values, beats = [0.98, 0.99, 1.0], {"beats_floor": True}
     runs = [
-        example(seed=i, results={"정확도": {"value": v, "unit": "%", "floor": "다수"}})
+        example(seed=i, results={"정확도": {"value": v, "unit": "%", "floor": "다수"} | beats})
         for i, v in enumerate(values)
     ]
     entry = collect(write(runs), {})[LESSONS[0]]["MNIST, CPU 2코어"]
@@ -93,6 +94,10 @@ def test_collecting_needs_three_seeds_of_full_runs(tmp_path):
     assert "torch 2.15.0, Python 3.11.7" in rows["확인한 환경"]
     table = collect_results["readme_table"]({LESSONS[0]: {"k": entry}})
     assert "99.00 ± 1.00 %" in table and "60초" in table and "0.9 GB" in table
+    assert "넘지 못함" not in table
+    runs[1]["results"]["정확도"]["beats_floor"] = False
+    entry = collect(write(runs), {})[LESSONS[0]]["MNIST, CPU 2코어"]
+    assert "넘지 못함" in collect_results["readme_table"]({LESSONS[0]: {"k": entry}})
 
 
 def test_nothing_generated_is_committed():

@@ -66,8 +66,8 @@ class Config:
     predict: str = option("", "이 문장을 분류하고 끝냅니다", metavar="문장")
 
 
-QUICK = replace(Config(), batch_size=64, lr=0.01, hidden=32, words=5000, length=60)
-QUICK = replace(QUICK, epochs=3, texts=1000, small=300, steps=20)
+QUICK = replace(Config(), batch_size=64, lr=0.01, hidden=32, words=3000, length=30)
+QUICK = replace(QUICK, epochs=3, texts=1000, small=200, steps=12)
 LOADERS = {"imdb": reviews.load_imdb, "nsmc": reviews.load_nsmc}
 UNITS = {"imdb": "낱말", "nsmc": "부분 낱말"}
 DROPOUT = {"imdb": 0.3, "nsmc": 0.5}  # 0.3과 0.5를 시드 하나의 검증 정확도로 골랐음

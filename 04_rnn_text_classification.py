@@ -67,7 +67,7 @@ class Config:
 
 
 QUICK = replace(Config(), batch_size=64, lr=0.01, hidden=32, words=3000, length=30)
-QUICK = replace(QUICK, epochs=3, texts=1000, small=200, steps=12)
+QUICK = replace(QUICK, epochs=2, texts=1000, small=200, steps=12)
 LOADERS = {"imdb": reviews.load_imdb, "nsmc": reviews.load_nsmc}
 UNITS = {"imdb": "낱말", "nsmc": "부분 낱말"}
 DROPOUT = {"imdb": 0.3, "nsmc": 0.5}  # 0.3과 0.5를 시드 하나의 검증 정확도로 골랐음

@@ -36,6 +36,11 @@ def has_original(dataset: ModuleType) -> bool:
     return dataset.ORIGINAL.read(ROOT / "data") is not None
 
 
+def give_data(run, load, dataset) -> None:
+    """강의가 `run.data(load)`로 읽을 데이터를 미리 넣어 둡니다. 시험이 작은 데이터를 쓰게 함"""
+    run._datasets[(load,)] = dataset
+
+
 def command(name: str, *arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / f"{name}.py"), *map(str, arguments)]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import has_original, load_lesson, run_lesson
+from conftest import give_data, has_original, load_lesson, run_lesson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_fscore_support
@@ -38,7 +38,7 @@ def small_dataset() -> ImageDataset:
 def run(tmp_path):
     run = lesson.chapter.start(["--quick", "--output-dir", str(tmp_path), "--device", "cpu"])
     run.config = dataclasses.replace(run.config, steps=20, small=600, epochs=1)
-    run._datasets[fashion.load] = small_dataset()
+    give_data(run, fashion.load, small_dataset())
     return run
 
 
@@ -290,7 +290,7 @@ def test_test_labels_change_nothing_but_the_test_figures(run, tmp_path):
         if permute:
             x, y = data._test
             data._test = x, y[torch.randperm(len(y))]
-        run._datasets[fashion.load] = data
+        give_data(run, fashion.load, data)
         run.metrics |= {"checks": [], "claims": [], "floors": {}, "results": {}, "figures": []}
         trial, model, candidates = lesson.section_search_and_training(run)
         before = [c["measured"] for c in run.metrics["claims"]]

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from conftest import has_original, load_lesson, run_lesson
+from conftest import give_data, has_original, load_lesson, run_lesson
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
@@ -41,7 +41,7 @@ def small_dataset() -> ImageDataset:
 def run(tmp_path):
     run = lesson.chapter.start(["--quick", "--output-dir", str(tmp_path), "--device", "cpu"])
     run.config = dataclasses.replace(run.config, steps=10, small=500, epochs=1, width=4)
-    run._datasets[cifar10.load] = small_dataset()
+    give_data(run, cifar10.load, small_dataset())
     return run
 
 
@@ -372,7 +372,7 @@ def test_test_labels_change_nothing_but_the_test_figures(run):
         if permute:
             x, y = data._test
             data._test = x, y[torch.randperm(len(y))]
-        run._datasets[cifar10.load] = data
+        give_data(run, cifar10.load, data)
         run.metrics |= {"checks": [], "claims": [], "floors": {}, "results": {}, "figures": []}
         model = lesson.section_training(run)
         weights = torch.cat([p.detach().flatten() for p in model.parameters()])
@@ -435,7 +435,7 @@ def test_gpu_preset_is_larger_and_flags_win(tmp_path):
 def test_gpu_preset_trains_with_a_tiny_configuration(tmp_path):
     flags = "--preset gpu --device cpu --epochs 2 --width 4 --batch-size 96 --small 1000".split()
     run = lesson.chapter.start([*flags, "--output-dir", str(tmp_path)])
-    run._datasets[cifar10.load] = small_dataset()
+    give_data(run, cifar10.load, small_dataset())
     model = lesson.section_training(run)
     assert run.path("model.pt").exists() and model[1].output.in_features == 16
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import load_lesson, run_lesson
+from conftest import give_data, load_lesson, run_lesson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -42,7 +42,7 @@ def run(tmp_path):
     run = lesson.chapter.start(flags)
     small = {"small": 400, "texts": 1000, "epochs": 5, "steps": 20, "hidden": 32, "words": 500}
     run.config = dataclasses.replace(run.config, **small)
-    run._datasets[reviews.load_nsmc] = small_dataset()
+    give_data(run, reviews.load_nsmc, small_dataset())
     return run
 
 
@@ -364,7 +364,7 @@ def test_test_labels_change_nothing_but_the_test_figures(run):
         if permute:
             texts, y = data._test
             data._test = texts, y[torch.randperm(len(y))]
-        run._datasets[reviews.load_nsmc] = data
+        give_data(run, reviews.load_nsmc, data)
         run.metrics |= {"checks": [], "claims": [], "floors": {}, "results": {}, "figures": []}
         trained = lesson.section_training(run)
         weights = torch.cat([p.detach().flatten() for p in trained[1].parameters()])

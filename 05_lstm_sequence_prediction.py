@@ -70,14 +70,14 @@ def market(run: Run) -> prices.Prices:
 
 # %% [markdown]
 # ## 5.1 시계열 다듬기
-# **왜 필요할까요?** 가격은 오르내리며 평균이 옮겨 다닙니다. 어제와 오늘의 가격은 거의 같으므로,
-# 가격을 그대로 맞히게 하면 무엇을 해도 점수가 높습니다. 그래서 **로그 수익률**로 바꿉니다. S&P
-# 500은 미국의 큰 회사 500곳의 주가를 하나로 묶은 지수입니다.
+# **왜 필요할까요?** 시간 차례로 잰 값을 **시계열**이라고 합니다. 가격은 평균이 옮겨 다닙니다.
+# 어제와 오늘의 가격은 거의 같으므로, 가격을 그대로 맞히게 하면 무엇을 해도 점수가 높습니다. 그래서
+# **로그 수익률**로 바꿉니다. S&P 500은 미국의 큰 회사 500곳의 주가를 하나로 묶은 지수입니다.
 # ```text
 # 로그 수익률   r[t] = log(P[t] / P[t-1])                  여러 날의 것은 하루의 것을 더하면 됩니다
 # 자기상관      a[k] = 합(t) d[t] d[t-k] / 합(t) d[t]^2    d = y - 평균. k일(시차) 전과 닮은 정도
 #               우연이면 95 %쯤이 |a| < 2 / 루트 N         1이면 똑같이 움직이고 0이면 관계없음
-# 변동성        s[t]^2 = 합(k) w[k] r[t-k]^2 / 합(k) w[k]   w[k] = 0.94^k. 최근일수록 크게(EWMA)
+# 변동성        s[t]^2 = 합(k) w[k] r[t-k]^2 / 합(k) w[k]   w[k] = 0.94^k(EWMA). s 흔들리는 크기
 # ```
 # 평균, 분산, 자기상관이 시간에 따라 변하지 않으면 **정상**(stationary) 시계열입니다. 주식 하나를
 # 50주로 나누는 **액면 분할**을 되돌리지 않은 가격은 하루에 98 % 떨어진 것으로 보입니다.
@@ -155,8 +155,8 @@ def section_series(run: Run) -> None:
 
 # %% [markdown]
 # **읽는 법.** 가격은 어제 값이 이미 좋은 예측입니다. 수익률의 자기상관은 한계를 넘더라도 0.1이면
-# 분산의 1 %만 설명합니다. 하지만 크기는 오래 닮습니다. 01 그림의 셋째 칸처럼 수익률도 분산은 변하기
-# 때문입니다. 이것이 이 강의의 줄거리입니다.
+# 분산을 그 제곱인 1 %만 설명합니다. 하지만 수익률의 크기는 오래 닮습니다. 01 그림의 셋째 칸처럼
+# 분산이 큰 때와 작은 때가 길게 이어지기 때문입니다. 이 차이가 이 강의의 줄거리입니다.
 #
 # ## 5.2 창으로 자르기와 누설
 # **왜 필요할까요?** 모델은 지난 T일의 **창**(window)을 보고 다음 H일을 예측합니다. 창은 하루씩 밀며
@@ -261,14 +261,14 @@ def section_windows(run: Run) -> None:
         pair = {name: scores[name] for name in (honest, leak)}
         run.claim(text, pair, pair[leak] > pair[honest] + 0.1, unit="")
     pair = {name: scores[name] for name in ("바르게", "모든 날로 정규화")}
-    text = "누설(모든 날로 정규화)로 오르는 점수는 작습니다(0.1 안). 그래도 누설입니다"
+    text = "누설(모든 날로 정규화)로 달라지는 점수는 작습니다(0.1 안). 그래도 누설입니다"
     run.claim(text, pair, abs(pair["모든 날로 정규화"] - pair["바르게"]) < 0.1, unit="")
 
 
 # %% [markdown]
-# **읽는 법.** 03 그림은 가장 닮은 학습 창 열 개의 목표를 평균해 예측했을 때의 상관계수(1이면
-# 완벽)입니다. 무작위로 나누면 검증 창과 겹치는 창이 학습에 있어 답을 미리 봅니다. 이렇게 오른
-# 점수는 내일이 되면 사라집니다. 누설은 눈으로 찾기 어려우므로 이런 검사를 코드에 남겨 둡니다.
+# **읽는 법.** 03 그림은 가장 닮은 학습 창(앞의 둘은 가격의 창, 나머지는 하루의 특징) 열 개의
+# 목표를 평균한 예측의 상관계수(1이면 완벽)입니다. 무작위로 나누면 검증 창과 겹치는 창이 학습에
+# 있어 답을 미리 봅니다. 이렇게 오른 점수는 내일이면 사라집니다. 그래서 검사를 코드에 남깁니다.
 #
 # ## 5.3 LSTM을 게이트 하나씩
 # **왜 필요할까요?** LSTM은 셀 상태 c에 기억을 담고, 게이트 셋으로 무엇을 지우고 쓰고 내보낼지
@@ -278,7 +278,7 @@ def section_windows(run: Run) -> None:
 # i = s(W_i [x, h] + b_i)   입력: 새 값을 얼마나 쓸지        g = tanh(W_g [x, h] + b_g)   새 값
 # f = s(W_f [x, h] + b_f)   잊기: 옛 값을 얼마나 남길지      c = f * c + i * g
 # o = s(W_o [x, h] + b_o)   출력: 얼마나 내보낼지            h = o * tanh(c)
-#     x (B, D)   h, c (B, H)   [x, h] 이어 붙인 (B, D + H)   W (H, D + H)   s 시그모이드
+#   x (B, D)  h, c (B, H)  [x, h] 이어 붙인 (B, D + H)  W (H, D + H)  s 시그모이드  H 은닉 크기
 # ```
 
 
@@ -424,31 +424,31 @@ def section_cells(run: Run) -> None:
         curves[name], last[name] = (range(len(losses)), smooth), float(smooth[-1])
     curves["늘 0이라고 답하기"] = [0, len(losses)], [1 / 3] * 2  # -1~1의 고른 값의 분산
     run.figure(plot.line_figure(curves, "학습 걸음", "손실", "표시된 값을 기억하기"), "04_memory")
-    text = "처음에 표시된 값을 f의 편향 1은 기억하고(손실 0.05 아래) 0은 못 합니다(0.3 위)"
+    text = "f의 편향이 1이면 처음에 표시된 값을 기억하고(손실 0.05 아래) 0이면 못 합니다(0.3 위)"
     run.claim(text, last, last["f의 편향 1"] < 0.05 and last["f의 편향 0"] > 0.3, unit="")
-    x, _ = marked_values(1, 20, run.device)
-    traced = {"값과 표시": x[0].cpu().T} | trace_gates(lstm, x[0])
+    x, y = marked_values(64, 20, run.device)
+    traced = {"값과 표시": x[y.argmax()].cpu().T} | trace_gates(lstm, x[y.argmax()])
     run.figure(plot.heat_strips(traced, "시각", "배운 LSTM의 게이트"), "05_gates")
 
 
 # %% [markdown]
-# **읽는 법.** 05 그림에서 짙은 파랑은 1(열림), 흰색은 0(닫힘)입니다. 표시가 있는 시각에 입력
-# 게이트가 달라지고, 그 뒤로 f가 1에 가까운 칸의 c가 이어지는지 보세요.
+# **읽는 법.** 05 그림에서 짙은 파랑은 1(열림), 흰색은 0(닫힘), 붉은색은 음수입니다. 표시가 있는
+# 시각에 입력 게이트가 달라지고, 그 뒤로 f가 1에 가까운 칸의 c가 이어지는지 보세요.
 #
 # ## 5.4 예측을 재는 자
 # **왜 필요할까요?** 주가를 R² 0.99로 예측했다는 글이 흔하지만, 어제 가격을 그대로 답해도 그 점수가
 # 나옵니다. 그래서 어제 값의 오차로 나눈 **MASE**를 보고, 두 예측의 차이가 우연인지 **검정**합니다.
-# **p값**은 실력이 같아도 우연히 이만큼 차이 날 확률입니다. 0.05보다 작으면 우연으로 보지 않습니다.
+# **p값**은 실력이 같을 때 우연히 이만큼 넘게 다를 확률입니다. 0.05 아래이면 우연으로 보지 않습니다.
 # ```text
 # MAE = 평균 |y - f|     RMSE = 루트 평균 (y - f)^2     MAPE = 평균 |y - f| / |y|   y 실제 f 예측
 # sMAPE = 평균 2 |y - f| / (|y| + |f|)          MASE = MAE / (학습 기간에 어제 값으로 예측한 MAE)
 # R² = 1 - 합 (y - f)^2 / 합 (y - 평균)^2       핀볼 = 평균 max(q (y - f), (q - 1) (y - f))
 # DM 검정   d[t] = 손실A[t] - 손실B[t]    DM = 평균 d / 루트(V / N)    V = C[0] + 2 합(0<k<h) C[k]
-#           h일 뒤의 예측은 오차가 h일 겹치므로 시차 h-1까지 d의 공분산 C[k]를 더합니다
+#           h일 뒤의 목표는 이웃끼리 h-1일 겹치므로 C[k]도 더합니다   C[k] = a[k]의 분자 / N(5.1절)
 #           작은 표본 보정 (Harvey 외 1997): 루트((N + 1 - 2h + h(h - 1) / N) / N)을 곱하고 t분포
 # ```
-# **분위수**(quantile) q는 값의 비율 q가 그 아래에 드는 경계입니다. 핀볼 손실은 예측이 그 경계일 때
-# 가장 작습니다. q가 0.5이면 가운데 값이고, 손실은 MAE의 절반입니다.
+# 비율 q의 **분위수**(quantile)는 값의 q만큼이 그 아래에 드는 경계입니다(q가 0.05이면 5 %가 아래).
+# 핀볼 손실은 f가 그 경계일 때 가장 작습니다. q가 0.5이면 가운데 값이고, 손실은 MAE의 절반입니다.
 
 
 # %%
@@ -555,10 +555,10 @@ def section_metrics(run: Run) -> None:
 # ```text
 # 입력과 목표    창의 마지막 값을 뺀 것       x (M, T, 1)     목표 (M, H): 다음 H일의 움직임
 # 기준선         어제 값: 안 움직임   추세: 평균 변화 * h   계절: 한 주기 전   능형 회귀: 선형 모델
-# 실력 점수      1 - MAE(LSTM) / MAE(기준선)      양수이면 나음
+# 실력 점수      1 - MAE(LSTM) / MAE(기준선)      양수이면 나음   MASE도 1이 아니라 어제 값과 견줌
 # ```
-# **덩어리 부트스트랩**은 검증의 날을 이웃한 20일씩(서로 닮았으므로) 묶어 1,000번 다시 뽑고, 다시 잰
-# 점수의 가운데 95 %를 **구간**으로 냅니다. 구간이 0에 걸치면 그 차이는 우연일 수 있습니다.
+# **덩어리 부트스트랩**은 검증의 날을 이웃한 20일씩(서로 닮았으므로) 무작위로 거듭 뽑아 점수를 다시
+# 재고, 1,000번 잰 점수의 가운데 95 %를 **신뢰 구간**으로 냅니다. 0에 걸치면 우연일 수 있습니다.
 
 
 # %%
@@ -694,17 +694,17 @@ def section_contrast(run: Run) -> None:
 
 # %% [markdown]
 # **읽는 법.** 08 그림에서 가장 낮은 점이 1일이면 예측이 어제 값을 베낀 셈입니다. 사인 곡선을 맞힌
-# 모델이 가격에서 기준선을 넘지 못하면, 모델보다 가격에 까닭이 있다고 볼 만합니다. 09 그림은 여러 날
-# 뒤를 한꺼번에(direct) 낸 예측과 하루씩 되풀이한(recursive) 예측입니다. 되풀이하면 틀린 것을 다시
-# 입력으로 쓰므로 오차가 쌓이기도 합니다. 관계가 직선에 가까우면 능형 회귀로 충분합니다.
+# 모델이 가격에서 기준선을 넘지 못하면, 가격에 배울 것이 적다고 볼 만합니다. 09 그림은 여러 날 뒤를
+# 한꺼번에(direct) 낸 예측과 하루씩 되풀이한(recursive) 예측입니다. 되풀이하면 틀린 것을 다시
+# 입력으로 쓰므로 오차가 쌓일 수 있으나 늘 지지는 않습니다. 선형 관계라면 능형 회귀로 충분합니다.
 #
 # ## 5.6 마지막 학습: 얼마나 흔들릴지 예측하기
-# **왜 필요할까요?** 내일의 가격은 한 값으로 맞히기 어렵지만 **구간**은 다릅니다. 조용한 때의 구간은
-# 좁고 출렁이는 때는 넓어야 합니다. LSTM이 분위수 다섯 개를 내고 핀볼 손실로 배웁니다.
+# **왜 필요할까요?** 내일의 가격은 한 값으로 맞히기 어렵지만 **예측 구간**은 다릅니다. 조용한 때의
+# 구간은 좁고 출렁이는 때에는 넓어야 합니다. LSTM이 분위수 다섯 개를 내고 핀볼 손실로 배웁니다.
 # ```text
 # 목표      z[t, h] = log(P[t+h] / P[t]) / (s[t] 루트 h)      분산이 날마다 더해져 폭은 루트 h배
 # 분위수    가운데에서 바깥으로 softplus만큼 벌림              뒤바뀌지 않음
-# 구간      P[t] exp(s[t] 루트 h q)      5 %와 95 %의 분위수 사이가 90 % 구간
+# 예측 구간 P[t] exp(z_q s[t] 루트 h)    z_q는 z의 분위수. 5 %와 95 %의 것 사이가 90 % 구간
 # 기준선    늘 같은 구간: 학습 기간 수익률의 분위수      변동성에 비례: z의 분위수 * s[t] 루트 h
 # ```
 
@@ -769,7 +769,7 @@ def section_training(run: Run) -> tuple:
     sizes = task.x.shape[2], H * len(LEVELS), run.config.hidden
     model = QuantileForecaster(*sizes, dropout=0.5).to(run.device)
     x, z = task.x[train_days], (task.returns / task.sigma).float().to(run.device)
-    print(f"  창 {len(x):,}개, 매개변수 {count_parameters(model):,}개")
+    print(f"  창 {len(x):,}개, 매개변수 {count_parameters(model):,}개. 에폭의 손실은 z로 잽니다")
     loss_of = lambda forecast, target: quantile_loss(forecast, target).mean()
     parts = {"train_loss": train_days[-len(val_days) :], "val_loss": val_days}
     loss_on = lambda days: loss_of(predict(model, task.x[days]), z[days].cpu()).item()
@@ -787,7 +787,7 @@ def section_training(run: Run) -> tuple:
         scores[name] = {k: coverage(actual[p, 0], f[p, 0]).item() for k, p in parts.items()}
     run.figure(plot.bar_figure(scores, "90 % 구간에 든 비율", "검증 기간의 하루 뒤"), "11_coverage")
     gap = {name: abs(found["조용한 날"] - found["출렁인 날"]) for name, found in scores.items()}
-    text = "조용한 날과 출렁인 날의 적중률 차이는 늘 같은 구간보다 LSTM에서 작습니다"
+    text = "조용한 날과 출렁인 날의 구간에 든 비율 차이는 '늘 같은 구간'보다 LSTM에서 작습니다"
     run.claim(text, gap, gap["LSTM"] < gap["늘 같은 구간"])
     return model, train_days
 
@@ -802,7 +802,7 @@ def section_training(run: Run) -> tuple:
 # ```text
 # 실현 분산   RV[t] = 합(h = 1..H) r[t+h]^2                    맞힐 값
 # 지난 며칠   지난 H일의 실현 분산         EWMA    H s[t]^2. s는 5.1절의 변동성 (RiskMetrics)
-# GARCH(1,1)  v[t+1] = w + a e[t]^2 + b v[t],   e = r - 평균     (Bollerslev 1986, arch가 맞춤)
+# GARCH(1,1)  v[t+1] = w + a e[t]^2 + b v[t], v 분산, e = r - 평균. H일 합 (Bollerslev 1986, arch)
 # QLIKE       RV / f - log(RV / f) - 1    f가 맞으면 0. 작게 잡은 것을 더 크게 벌함 (Patton 2011)
 # ```
 # LSTM은 EWMA에 곱할 수의 로그를 냅니다. 0을 내면 EWMA와 같습니다.
@@ -845,7 +845,7 @@ def variance_losses(actual: Tensor, forecasts: dict, task: Task, model, days: Te
     found = {name: f[days] for name, f in forecasts.items()}
     found["LSTM"] = variance_of(model, task, forecasts["EWMA"], days)
     errors = {name: 1e4 * rmse(actual[days], f).item() for name, f in found.items()}
-    print("  RMSE(수익률을 %로 적음): " + ", ".join(f"{k} {v:.3f}" for k, v in errors.items()))
+    print("  분산의 RMSE(%의 제곱): " + ", ".join(f"{k} {v:.3f}" for k, v in errors.items()))
     return {name: qlike(actual[days], f) for name, f in found.items()}
 
 
@@ -865,7 +865,7 @@ def section_volatility(run: Run) -> nn.Module:
 
 # %% [markdown]
 # **읽는 법.** QLIKE는 작을수록 좋습니다. 여기에서는 평균만 견주고, 우연인지는 5.8절에서 검정합니다.
-# EWMA에는 배울 것이 없고 GARCH에는 넷(w, a, b, 평균)뿐인데도 LSTM과 얼마나 가까운지 보세요.
+# EWMA에는 배울 것이 없고 GARCH에는 넷(w, a, b, 평균)뿐입니다. LSTM과 얼마나 다른지 보세요.
 #
 # ## 5.8 결과: 처음 보는 기간
 # **왜 필요할까요?** 지금까지의 선택은 모두 학습과 검증 기간에서 했습니다. 남겨 둔 마지막 기간을
@@ -917,7 +917,7 @@ def judge_price(run: Run, task: Task, close: Tensor, median: Tensor, train_days,
     low, high = stats.binomtest(int((said == rose).sum()), len(rose)).proportion_ci(method="wilson")
     share = rose.double().mean().item()
     shown = {"구간의 아래": low, "위": high, "한쪽만": max(share, 1 - share)}
-    text = "방향을 맞힌 비율은 한쪽만 답하는 것보다 높습니다(95 % 구간의 아래가 더 높음)"
+    text = "방향을 맞힌 비율은 늘 한 방향만 답할 때보다 높습니다(95 % 구간의 아래가 더 높음)"
     run.claim(text, shown, low > shown["한쪽만"])
 
 
@@ -952,9 +952,9 @@ def section_result(run: Run, trained: tuple, volatility: nn.Module) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** '넘지 못했습니다'와 '아니오'는 LSTM이 졌다는 것이 아니라 우연이 아니라고 할 증거가
-# 없다는 것이며, 가격에서는 예상한 답입니다. MASE의 분모는 학습 기간의 것이어서 어제 값의 MASE도 1이
-# 아닙니다. 기준선과만 견주세요. '다시 배움'은 자료가 늘어난 덕도 봅니다.
+# **읽는 법.** '넘지 못했습니다'와 DM 검정의 '아니오'는 낫다고 할 증거가 없다는 뜻입니다. LSTM이
+# 진 것은 통계량이 양수이고 p가 0.05보다 작을 때뿐입니다. 가격의 '아니오'는 예상한 답입니다. MASE의
+# 분모는 학습 기간의 것이어서 어제 값도 1이 아닙니다. '다시 배움'은 자료가 늘어난 덕도 봅니다.
 #
 # **투자 조언이 아닙니다.** 사고파는 것은 재지 않았으므로 어떤 결과도 돈을 번다는 뜻이 아닙니다.
 # 가격의 판정이 '예'여도 수수료와 세금, 사고팔 때의 값 차이를 빼야 합니다. 변동성을 안다고 방향을

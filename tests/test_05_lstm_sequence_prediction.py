@@ -417,6 +417,22 @@ def test_claim_about_r2(run):
 
 
 @pytest.mark.slow
+def test_claim_about_the_forget_bias(run):
+    lesson.section_cells(with_config(run, steps=400))
+    assert list(claims(run).values()) == [True]
+
+
+@pytest.mark.slow
+def test_claims_about_what_can_be_predicted(run):
+    lesson.section_contrast(with_config(run, epochs=5, window=40, hidden=32, points=3000))
+    found = {text: holds for text, holds in claims(run).items() if "능형 회귀" not in text}
+    names = ("사인 곡선", "무작위 걸음", "로그 가격", "변동 폭")
+    judged = {n: [h for t, h in found.items() if t.startswith(f"{n}에서 LSTM은")] for n in names}
+    assert judged == {name: [True] for name in names}
+    assert claims(run)["사인 곡선에서 LSTM의 MASE는 0.5 아래입니다"]
+
+
+@pytest.mark.slow
 def test_forecasts_of_variance_and_interval_beat_their_floors(run):
     with_config(run, epochs=8, hidden=32, window=40)
     trained = lesson.section_training(run)

@@ -379,7 +379,8 @@ def heat_strips(rows: Mapping[str, np.ndarray], xlabel: str, title: str) -> Figu
     """이름마다의 값 (칸, T)를 시간에 따른 색 띠로 그립니다. 파랑은 양수, 빨강은 음수입니다."""
     figure, axes = new_figure(len(rows), 1, width=8, height=1.3)
     for ax, (name, values) in zip(axes, rows.items(), strict=True):
-        limit = max(1.0, float(np.abs(np.asarray(values)).max()))
+        values = np.asarray(values)  # 왜: 텐서를 그대로 주면 matplotlib이 경고함
+        limit = max(1.0, float(np.abs(values).max()))
         image = ax.imshow(values, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit)
         ax.set(ylabel=name, yticks=[])
         ax.xaxis.get_major_locator().set_params(integer=True)

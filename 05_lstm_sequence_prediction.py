@@ -266,9 +266,9 @@ def section_windows(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 03 그림은 가장 닮은 학습 창(앞의 둘은 가격의 창, 나머지는 하루의 특징) 열 개의
-# 목표를 평균한 예측의 상관계수(1이면 완벽)입니다. 무작위로 나누면 검증 창과 겹치는 창이 학습에
-# 있어 답을 미리 봅니다. 이렇게 오른 점수는 내일이면 사라집니다. 그래서 검사를 코드에 남깁니다.
+# **읽는 법.** 03 그림은 가장 닮은 학습 창(앞의 둘은 가격의 창, 나머지는 하루의 특징) 열 개의 목표를
+# 평균한 예측의 상관계수(1이면 완벽)입니다. 무작위로 나누면 검증 창과 겹치는 창이 학습에 있어 답을
+# 미리 봅니다. 이렇게 오른 점수는 내일이면 사라집니다. 그래서 검사를 코드에 남깁니다.
 #
 # ## 5.3 LSTM을 게이트 하나씩
 # **왜 필요할까요?** LSTM은 셀 상태 c에 기억을 담고, 게이트 셋으로 무엇을 지우고 쓰고 내보낼지
@@ -611,7 +611,8 @@ def try_series(run: Run, y: Tensor, num_train: int, period: int) -> Trial:
     inputs, answers = ((part / scale).float().to(run.device) for part in (x, target))
     torch.manual_seed(run.seed)
     model = LSTMForecaster(1, H, run.config.hidden).to(run.device)
-    train(run, model, inputs[learn], answers[learn], F.l1_loss, 6 * run.config.epochs)  # 오래
+    epochs = 6 * run.config.epochs  # 왜: 8에폭이면 사인 곡선을 다 배우지 못함(검증 기간에서 봄)
+    train(run, model, inputs[learn], answers[learn], F.l1_loss, epochs)
     forecasts["능형 회귀"] = metrics.ridge_forecast(x[learn] / scale, target[learn], x[val] / scale)
     forecasts["LSTM"] = scale * predict(model, inputs[val])
     forecasts["LSTM, 되풀이"] = scale * recursive_forecast(model, inputs[val], H)
@@ -869,10 +870,8 @@ def section_volatility(run: Run) -> nn.Module:
 #
 # ## 5.8 결과: 처음 보는 기간
 # **왜 필요할까요?** 지금까지의 선택은 모두 학습과 검증 기간에서 했습니다. 남겨 둔 마지막 기간을
-# 이제 한 번만 꺼내, 가격과 구간과 변동성을 기준선과 견줍니다.
-# ```text
-# 전진 검증(walk-forward)    250일마다 그날까지의 모든 날로 다시 배우고 다음 250일을 예측
-# ```
+# 이제 한 번만 꺼내, 가격과 구간과 변동성을 기준선과 견줍니다. **전진 검증**(walk-forward)은
+# 250일마다 그날까지의 모든 날로 다시 배우고 다음 250일을 예측하는 것입니다.
 
 
 # %%
@@ -904,7 +903,7 @@ def judge(run: Run, title: str, unit: str, losses: dict, horizon: int, beats: st
 def judge_price(run: Run, task: Task, close: Tensor, median: Tensor, train_days, days) -> None:
     """하루 뒤의 가격을 어제 값, 추세, 계절, 선형 모델과 견줍니다. median (M, H)"""
     moves = naive_forecasts(close.log(), days, run.config.horizon, 5, int(train_days[-1]) + 1)
-    ridge = metrics.ridge_forecast(task.x[train_days], task.returns[train_days], task.x[days], 1000)
+    ridge = metrics.ridge_forecast(task.x[train_days], task.returns[train_days], task.x[days])
     moves = {name: f[:, 0] for name, f in moves.items()} | {"능형 회귀": ridge[:, 0]}
     moves["LSTM"] = median[:, 0]
     actual, known = close[days + 1], close[: train_days[-1] + 1]
@@ -952,8 +951,8 @@ def section_result(run: Run, trained: tuple, volatility: nn.Module) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** '넘지 못했습니다'와 DM 검정의 '아니오'는 낫다고 할 증거가 없다는 뜻입니다. LSTM이
-# 진 것은 통계량이 양수이고 p가 0.05보다 작을 때뿐입니다. 가격의 '아니오'는 예상한 답입니다. MASE의
+# **읽는 법.** '넘지 못했습니다'와 DM 검정의 '아니오'는 낫다고 할 증거가 없다는 뜻입니다. LSTM이 진
+# 것은 통계량이 양수이고 p가 0.05보다 작을 때뿐입니다. 가격의 '아니오'는 예상한 답입니다. MASE의
 # 분모는 학습 기간의 것이어서 어제 값도 1이 아닙니다. '다시 배움'은 자료가 늘어난 덕도 봅니다.
 #
 # **투자 조언이 아닙니다.** 사고파는 것은 재지 않았으므로 어떤 결과도 돈을 번다는 뜻이 아닙니다.

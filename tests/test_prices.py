@@ -134,6 +134,12 @@ def test_prices_that_never_change_are_refused(tmp_path):
         load(frame.assign(**dict.fromkeys(prices.PRICES, "100")), tmp_path)
 
 
+def test_prices_without_a_daily_range_are_refused(tmp_path):
+    frame = table()
+    with pytest.raises(UserError, match="고가와 저가"):
+        load(frame.assign(**dict.fromkeys(prices.PRICES, frame["close"])), tmp_path)
+
+
 def test_contradicting_requests(tmp_path):
     for request in (
         {"csv": "a.csv", "ticker": "A"},
@@ -168,6 +174,16 @@ def test_ticker_is_cached_and_read_again_without_network(monkeypatch, tmp_path):
     again = whole(prices.load(folder=tmp_path, ticker="005930.KS", offline=True))
     pd.testing.assert_frame_equal(first, again)
     np.testing.assert_allclose(first["close"], frame["Close"])
+
+
+def test_the_day_that_has_not_ended_is_not_cached(monkeypatch, tmp_path):
+    frame = prices.make_prices(700)
+    frame.columns = [name.capitalize() for name in frame]
+    frame.index = [*frame.index[:-1], pd.Timestamp.now()]
+    yesterday = frame.index[-2]
+    fake_yfinance(monkeypatch, frame)
+    found = whole(prices.load(folder=tmp_path, ticker="A"))
+    assert len(found) == 699 and found.index[-1] == yesterday
 
 
 @pytest.mark.parametrize("answer", [pd.DataFrame(), None, ConnectionError("끊김")])

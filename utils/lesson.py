@@ -72,7 +72,7 @@ class Lesson:
         config: 전체 실행의 설정.
         quick: `--quick`의 설정.
         gpu: CUDA에서 쓸 더 큰 설정. 있으면 `--preset`으로 고를 수 있습니다.
-        mixed: False이면 늘 float32로 학습합니다. 작은 모델은 bfloat16으로 빨라지지 않습니다.
+        mixed: False이면 늘 float32로 학습합니다.
     """
 
     def __init__(

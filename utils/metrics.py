@@ -153,21 +153,22 @@ def class_table(names: Sequence[str], columns: Sequence[str], scores: Sequence[T
     return "\n".join(rows)
 
 
-def ridge_forecast(x: Tensor, y: Tensor, x_new: Tensor, alpha: float = 1.0) -> Tensor:
+def ridge_forecast(x: Tensor, y: Tensor, x_new: Tensor) -> Tensor:
     """능형 회귀의 예측 (M, H)입니다. 창 (N, T, D)의 값을 모두 늘어놓은 선형 모델입니다.
 
     Args:
-        y: 학습 창마다의 목표 (N, H).
-        alpha: 가중치의 제곱합에 거는 벌의 크기.
+        y: 학습 창마다의 목표 (N, H). 벌의 크기는 학습 창을 하나씩 빼며 맞혀 보아 고릅니다.
     """
-    from sklearn.linear_model import Ridge
+    from sklearn.linear_model import RidgeCV
 
-    model = Ridge(alpha).fit(x.flatten(1).cpu().numpy(), y.numpy())
+    model = RidgeCV(alphas=[10.0**k for k in range(-2, 7)]).fit(
+        x.flatten(1).cpu().numpy(), y.numpy()
+    )
     return torch.tensor(model.predict(x_new.flatten(1).cpu().numpy())).double()
 
 
 def garch_forecast(r: Tensor, num_train: int, horizon: int) -> Tensor:
-    """GARCH(1,1)이 날마다 예측한 앞의 `horizon`일의 분산의 합 (N,)입니다.
+    """GARCH(1,1)이 날마다 예측한 다음 `horizon`일의 분산의 합 (N,)입니다.
 
     Args:
         r: 로그 수익률 (N,). 매개변수 넷은 앞의 `num_train`일로 맞춥니다(Bollerslev 1986).

@@ -216,7 +216,9 @@ def generate(kind: str, num: int, seed: int = 0) -> np.ndarray:
         for t in range(2, num):
             y[t] = 1.2 * y[t - 1] - 0.5 * y[t - 2] + noise[t]
         return y
-    return {"garch": _garch}[kind](num, seed).sum(axis=1)
+    if kind == "garch":
+        return _garch(num, seed).sum(axis=1)
+    raise ValueError(f"모르는 시계열입니다: {kind}")
 
 
 def _garch(num: int, seed: int) -> np.ndarray:

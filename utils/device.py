@@ -98,6 +98,11 @@ def synchronize(device: torch.device) -> None:
 
 def median_seconds(function: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
     """한 번 예열한 뒤 `repeats`번 실행한 시간의 중앙값(초)을 돌려줍니다."""
+    return statistics.median(latencies(function, device, repeats))
+
+
+def latencies(function: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
+    """한 번 예열한 뒤 `repeats`번 실행한 시간(초)을 모두 돌려줍니다."""
     function()
     seconds = []
     for _ in range(repeats):
@@ -106,7 +111,7 @@ def median_seconds(function: Callable[[], object], device: torch.device, repeats
         function()
         synchronize(device)
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return seconds
 
 
 def device_name(device: torch.device) -> str:

@@ -211,7 +211,7 @@ class Run:
             print("빠른 확인(--quick)입니다. 아래 수치는 동작을 확인하는 값이며 성적이 아닙니다.")
 
     # -- 데이터 --------------------------------------------------------------------------------
-    def data(self, load: Callable, **options: str) -> Any:
+    def data(self, load: Callable, **options: Any) -> Any:
         """데이터를 처음 필요할 때 한 번 읽고, 무엇을 읽었는지 출력하고 기록합니다.
 
         Args:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
-from utils.data_utils import ImageDataset, TrainVal, iterate_batches
+from utils.data_utils import ImageDataset, TrainVal, iterate_batches, read_image
 from utils.device import autocast
 
 
@@ -191,3 +198,145 @@ def neighbor_correlation(x: Tensor, y: Tensor, train: Tensor, val: Tensor) -> fl
     """
     near = torch.cdist(x[val], x[train]).topk(10, largest=False).indices  # (검증, 10)
     return torch.corrcoef(torch.stack([y[train][near].mean(dim=1), y[val]]))[0, 1].item()
+
+
+# ---------------------------------------------------------------------------------------------
+# 물체 검출 (6강)
+# ---------------------------------------------------------------------------------------------
+def crowd_iou(a: np.ndarray, b: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """상자의 IoU (N, M)입니다. 무리로 묶은 정답(M,)과는 교집합 / 예측의 넓이입니다(COCO의 규칙)."""
+    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
+    inside = (high - low).clip(0).prod(axis=2)
+    area_a, area_b = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b))
+    union = np.where(crowd, area_a[:, None], area_a[:, None] + area_b - inside)
+    return inside / np.maximum(union, 1e-12)
+
+
+def random_detections(rng: np.random.Generator, make_found: type, make_truth: type) -> tuple:
+    """채점을 시험할 무작위 (예측, 정답, 클래스의 수)입니다.
+
+    빈 사진, 예측이 없는 사진, 무리, 한 물체에 여러 예측이 섞여 있습니다.
+    """
+    K, found, truths = int(rng.integers(1, 4)), [], []
+
+    def boxes(count: int) -> np.ndarray:
+        corner, sides = rng.uniform(0, 200, (count, 2)), np.exp(rng.uniform(2, 5.5, (count, 2)))
+        return np.concatenate([corner, corner + sides], axis=1)
+
+    for _ in range(rng.integers(1, 6)):
+        n, extra = rng.integers(0, 7), rng.integers(0, 5)
+        answers, labels = boxes(n), rng.integers(K, size=n)
+        truths.append(make_truth(Path(), answers, labels, rng.random(n) < 0.15))
+        copies = np.repeat(np.arange(n), rng.integers(0, 3, n))
+        spread = 0.1 * np.tile(answers[:, 2:] - answers[:, :2], 2)[copies]
+        near = answers[copies] + rng.normal(0, 1, (len(copies), 4)) * spread
+        near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
+        kinds = np.concatenate([labels[copies], rng.integers(K, size=extra)])
+        guesses = np.concatenate([near, boxes(extra)])
+        found.append(make_found(guesses, kinds, rng.random(len(guesses))))
+    return found, truths, K
+
+
+def coco_precision(predictions: Sequence, truths: Sequence, num_classes: int) -> np.ndarray:
+    """pycocotools로 채점한 정밀도 (문턱 10개, 재현율 101개, 클래스, 크기 4가지)입니다."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    annotations, rows = [], []
+    xywh = lambda box: [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+    for number, (found, truth) in enumerate(zip(predictions, truths, strict=True), 1):
+        for box, label, crowd in zip(truth.boxes, truth.labels, truth.crowd, strict=True):
+            one = {"id": len(annotations) + 1, "image_id": number, "iscrowd": int(crowd)}
+            one |= {"category_id": int(label) + 1, "bbox": xywh(box.astype(float).tolist())}
+            annotations.append(one | {"area": one["bbox"][2] * one["bbox"][3]})
+        for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
+            rows.append([number, *xywh(box.astype(float)), score, label + 1])
+    with contextlib.redirect_stdout(io.StringIO()):  # 왜: pycocotools는 진행을 화면에 출력함
+        truth = COCO()
+        images, kinds = ([{"id": k + 1} for k in range(n)] for n in (len(truths), num_classes))
+        truth.dataset = {"info": {}, "images": images, "categories": kinds}
+        truth.dataset["annotations"] = annotations
+        truth.createIndex()
+        found = truth.loadRes(np.array(rows).reshape(-1, 7)) if rows else _nothing_found(truth)
+        scorer = COCOeval(truth, found, "bbox")
+        scorer.evaluate()
+        scorer.accumulate()
+    return scorer.eval["precision"][..., 2]  # 마지막 축은 예측을 100개까지 본 것
+
+
+def _nothing_found(truth: Any) -> Any:
+    """예측이 하나도 없는 결과입니다. 왜: pycocotools의 loadRes는 빈 배열을 받지 못함"""
+    found = copy.copy(truth)
+    found.dataset = {**truth.dataset, "annotations": []}
+    found.createIndex()
+    return found
+
+
+class AverageBox:
+    """가장 흔한 클래스의 평균 상자(사진에 대한 비율) 하나만 답하는 기준선입니다."""
+
+    def __init__(self, photos: Sequence) -> None:
+        labels = np.concatenate([photo.labels for photo in photos])
+        self.label = int(np.bincount(labels).argmax())
+        ratios = [p.boxes[p.labels == self.label] / _width_height(p) for p in photos]
+        self.ratio = np.concatenate(ratios).mean(axis=0)
+
+    def __call__(self, photo: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """사진 하나의 (상자, 클래스, 점수)입니다."""
+        return (self.ratio * _width_height(photo))[None], np.array([self.label]), np.ones(1)
+
+
+def _width_height(photo: Any) -> np.ndarray:
+    with Image.open(photo.path) as image:
+        return np.array(image.size * 2)
+
+
+class ContourDetector:
+    """색의 분포를 배워 윤곽선으로 덩어리를 찾는, 신경망이 없는 기준선입니다.
+
+    색(HSV를 나눈 칸)마다 그 클래스의 상자 안에 있을 비율을 학습 사진에서 셉니다(Swain과 Ballard
+    1991의 역투영). 비율이 문턱보다 큰 픽셀의 덩어리가 상자이고, 그 안의 평균 비율이 점수입니다.
+    """
+
+    BINS = (24, 6, 6)
+
+    def __init__(self, photos: Sequence, num_classes: int, limit: int = 400) -> None:
+        counts, self.threshold = np.ones((num_classes + 1, np.prod(self.BINS))), 0.5
+        for photo in photos[:limit]:
+            cells = self._cells(photo)
+            counts[-1] += np.bincount(cells.ravel(), minlength=counts.shape[1])
+            for box, label in zip(photo.boxes.round().astype(int), photo.labels, strict=True):
+                part = cells[box[1] : box[3], box[0] : box[2]]
+                counts[label] += np.bincount(part.ravel(), minlength=counts.shape[1])
+        self.share = (counts[:-1] / (counts[-1] + num_classes)).astype(np.float32)  # (K, 칸)
+
+    def _cells(self, photo: Any) -> np.ndarray:
+        hsv = cv2.cvtColor(read_image(photo.path, color=True), cv2.COLOR_RGB2HSV).astype(int)
+        h, s, v = (
+            hsv[..., k] * n // top
+            for k, n, top in zip(range(3), self.BINS, (180, 256, 256), strict=True)
+        )
+        return (h * self.BINS[1] + s) * self.BINS[2] + v
+
+    def tune(self, photos: Sequence, score: Callable[[list], float]) -> None:
+        """검증 사진에서 점수가 가장 높은 문턱을 고릅니다."""
+        scores = {}
+        for self.threshold in (0.1, 0.2, 0.3, 0.45, 0.6):
+            scores[self.threshold] = score([self(photo) for photo in photos])
+        self.threshold = max(scores, key=scores.get)
+
+    def __call__(self, photo: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """사진 하나의 (상자, 클래스, 점수)입니다."""
+        cells, rows = self._cells(photo), []
+        for label, share in enumerate(self.share):
+            if share.max() < self.threshold:
+                continue
+            heat = cv2.GaussianBlur(share[cells], (5, 5), 0)
+            mask = (heat > self.threshold).astype(np.uint8)
+            for contour in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
+                x, y, w, h = cv2.boundingRect(contour)
+                if w * h >= 64:
+                    score = heat[y : y + h, x : x + w].mean()
+                    rows.append((x, y, x + w, y + h, label, score))
+        table = np.array(sorted(rows, key=lambda row: -row[-1])[:100]).reshape(-1, 6)
+        return table[:, :4], table[:, 4].astype(int), table[:, 5]

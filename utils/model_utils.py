@@ -191,6 +191,25 @@ class Checkpoint:
             )
 
 
+class Album:
+    """에폭마다 한 장씩 모은 것입니다. 체크포인트의 `parts`에 넣으면 이어 할 때 되살아납니다."""
+
+    def __init__(self) -> None:
+        self.pages: list[tuple[np.ndarray, ...]] = []
+
+    def add(self, page: Iterable[np.ndarray]) -> None:
+        """배열의 묶음 하나를 더합니다."""
+        self.pages.append(tuple(page))
+
+    def state_dict(self) -> dict[str, list]:
+        """저장할 상태입니다. 체크포인트에는 텐서만 넣을 수 있습니다."""
+        return {"pages": [tuple(map(torch.from_numpy, page)) for page in self.pages]}
+
+    def load_state_dict(self, state: dict[str, list]) -> None:
+        """`state_dict`가 낸 것을 되돌립니다."""
+        self.pages = [tuple(part.numpy() for part in page) for page in state["pages"]]
+
+
 def _write(path: Path, state: dict) -> None:
     # 왜: torch.save가 디스크에 바로 쓰면 공간이 모자랄 때 원인을 알 수 없는 오류가 납니다.
     buffer = io.BytesIO()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib
 import numpy as np
 from matplotlib import font_manager
@@ -19,6 +20,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from utils.errors import UserError
@@ -201,14 +203,18 @@ def learning_curves(history: Sequence[dict[str, float]]) -> Figure:
 
 
 def image_grid(
-    images: Sequence[np.ndarray], titles: Sequence[str], columns: int, title: str
+    images: Sequence[np.ndarray],
+    titles: Sequence[str],
+    columns: int,
+    title: str,
+    side: float = 1.21,
 ) -> Figure:
-    """이미지 (H, W) 또는 (H, W, 3)들을 제목과 함께 격자로 그립니다.
+    """이미지 (H, W) 또는 (H, W, 3)들을 제목과 함께 격자로 그립니다. `side`는 한 변(인치)입니다.
 
     왜: 칸마다 축을 두면 그리는 데 몇 배 오래 걸리므로, 축 하나에 자리(인치)를 정해 놓습니다.
     """
     use_korean_font()
-    rows, cell = math.ceil(len(images) / columns), (1.35, 1.75)
+    rows, cell = math.ceil(len(images) / columns), (side + 0.14, side + 0.54)
     width, height = cell[0] * columns, cell[1] * rows + 0.4
     figure = plt.figure(figsize=(width, height))
     ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
@@ -216,11 +222,83 @@ def image_grid(
     for number, (image, text) in enumerate(zip(images, titles, strict=False)):
         row, column = divmod(number, columns)
         left, bottom = cell[0] * column + 0.07, height - 0.4 - cell[1] * (row + 1) + 0.08
-        ax.imshow(image, cmap="gray", extent=(left, left + 1.21, bottom, bottom + 1.21))
+        tall, wide = (side * length / max(image.shape[:2]) for length in image.shape[:2])
+        x, y = left + (side - wide) / 2, bottom + (side - tall) / 2
+        ax.imshow(image, cmap="gray", extent=(x, x + wide, y, y + tall))
         place = {"ha": "center", "va": "bottom", "fontsize": 9}
-        ax.text(left + 0.605, bottom + 1.24, text, **place)
+        ax.text(left + side / 2, y + tall + 0.03, text, **place)
     ax.set(xlim=(0, width), ylim=(0, height))
     figure.suptitle(title, y=1 - 0.12 / height, va="top")
+    return figure
+
+
+def box_color(kind: int) -> tuple[int, int, int]:
+    """클래스마다 다른 색(RGB)입니다."""
+    color = matplotlib.colormaps["tab20"]((2 * kind) % 20 + (kind // 10) % 2)
+    return tuple(int(255 * value) for value in color[:3])
+
+
+def draw_boxes(
+    image: np.ndarray,
+    names: Sequence[str],
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray | None = None,
+    least: float = 0.3,
+) -> np.ndarray:
+    """사진 (H, W, 3)에 상자 (n, 4)와 클래스 이름을 그립니다. 작은 사진은 키워서 그립니다.
+
+    Args:
+        scores: 있으면 `least`보다 큰 것만, 점수와 함께 그립니다.
+    """
+    scale = max(1, math.ceil(500 / max(image.shape[:2])))
+    height, width = (scale * length for length in image.shape[:2])
+    canvas = Image.fromarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
+    pen, font = ImageDraw.Draw(canvas), label_font(max(12, width // 38))
+    for k, (box, label) in enumerate(zip(np.asarray(boxes) * scale, labels, strict=True)):
+        if scores is not None and scores[k] <= least:
+            continue
+        text = names[int(label)] + ("" if scores is None else f" {scores[k]:.2f}")
+        color, (left, top, right, bottom) = box_color(int(label)), box.tolist()
+        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=color, width=3)
+        place = pen.textbbox((left, max(0, top)), text, font=font)
+        pen.rectangle(place, fill=color)
+        pen.text((left, max(0, top)), text, font=font, fill="white")
+    return np.asarray(canvas)
+
+
+@functools.cache
+def label_font(size: int) -> ImageFont.FreeTypeFont:
+    """사진에 적을 한글 글꼴입니다. 왜: OpenCV의 putText는 한글을 그리지 못함"""
+    return ImageFont.truetype(font_manager.findfont(korean_font()), size)
+
+
+def draw_dots(
+    image: np.ndarray, size: int, points: Tensor, radii: Tensor, kinds: Tensor
+) -> np.ndarray:
+    """한 변이 `size`인 좌표의 점 (n, 2)를 사진에 그립니다. 반지름 (n,)은 사진의 픽셀입니다."""
+    image, scale = image.copy(), len(image) / size
+    for point, radius, kind in zip(points, radii, kinds, strict=True):
+        place = (scale * point).round().int().tolist()
+        for color, width in ((box_color(int(kind)), -1), ((0, 0, 0), 1)):
+            cv2.circle(image, place, int(radius) + 2, color, width, cv2.LINE_AA)
+    return image
+
+
+def scatter_figure(
+    groups: Mapping[str, np.ndarray], xlabel: str, ylabel: str, title: str
+) -> Figure:
+    """이름마다의 점 (n, 2)입니다. 첫째는 흐린 바탕으로, 나머지는 크게 그립니다."""
+    figure, ax = new_figure(width=6, height=4.5)
+    for k, (name, points) in enumerate(groups.items()):
+        style = (
+            {"s": 60, "marker": "o^sD"[k % 4], "edgecolor": "black"}
+            if k
+            else {"s": 5, "alpha": 0.3}
+        )
+        ax.scatter(*np.asarray(points).T, label=name, **style)
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.legend(fontsize=8)
     return figure
 
 

@@ -486,6 +486,16 @@ def read_image(path: Path, color: bool = False) -> np.ndarray:
     return image
 
 
+def jitter_color(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """사진 (H, W, 3)의 대비, 채널마다의 색조, 밝기를 바꿉니다(3강 3.6절).
+
+    값 256개의 표를 만들어 한 번에 바꿉니다.
+    """
+    gain = 1 + rng.uniform(-0.25, 0.25) + rng.uniform(-0.08, 0.08, 3)
+    table = (np.arange(256)[:, None] - 128) * gain + 128 + rng.uniform(-20, 20)
+    return cv2.LUT(image, table.clip(0, 255).astype(np.uint8)[None])
+
+
 def center_square(image: np.ndarray, size: int) -> np.ndarray:
     """가운데를 정사각형으로 잘라 (size, size, 3)으로 줄이거나 늘립니다."""
     side = min(image.shape[:2])

@@ -1,14 +1,20 @@
-"""동영상을 한 장씩 읽고 씁니다(OpenCV)."""
+"""사진과 동영상에서 찾은 것을 그리고, 동영상을 한 장씩 읽고 씁니다(OpenCV)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
+from utils import visualization as plot
+from utils.data_utils import read_image
+from utils.datasets.detection import image_files
 from utils.errors import UserError
+from utils.lesson import printable
 
 
 def frames(source: str) -> Iterator[np.ndarray]:
@@ -51,6 +57,7 @@ class Writer:
         return self
 
     def write(self, frame: np.ndarray) -> None:
+        """한 장을 씁니다. 모든 장의 크기가 같아야 합니다."""
         if self.writer is None:
             height, width = frame.shape[:2]
             code = cv2.VideoWriter.fourcc(*"mp4v")
@@ -67,6 +74,48 @@ class Writer:
             self.part.replace(self.path)
         else:
             self.part.unlink(missing_ok=True)
+
+
+def annotate(source: str, target: Path, look: Callable, names: Sequence[str]) -> int:
+    """동영상의 장마다 찾은 것을 그린 동영상을 쓰고, 장수를 돌려줍니다. 인자는 아래와 같습니다."""
+    count = 0
+    with Writer(target) as writer:
+        for frame in tqdm(frames(source), leave=False, disable=None):
+            writer.write(plot.draw_boxes(frame, *look(frame), names=names))
+            count += 1
+    return count
+
+
+def answer(run: Any, look: Callable, names: Sequence[str]) -> dict[str, Any]:
+    """`--predict`의 사진이나 `--video`의 동영상에서 찾은 것을 보여 줍니다. 인자는 아래와 같습니다."""
+    if run.config.predict:
+        return show_photos(run, Path(run.config.predict), look, names)
+    target = Path(run.config.out) if run.config.out else run.path("video.mp4")
+    count = annotate(run.config.video, target, look, names)
+    print(f"  {target}에 {count}장을 저장했습니다.")
+    return {"frames": count}
+
+
+def show_photos(run: Any, path: Path, look: Callable, names: Sequence[str]) -> dict[str, list]:
+    """사진 한 장이나 폴더의 사진마다 찾은 것을 출력하고 그립니다.
+
+    Args:
+        look: 사진 (H, W, 3)에서 (상자, 클래스, 점수)를 찾는 함수.
+        names: 클래스 번호마다의 이름.
+    """
+    results, images = {}, []
+    for file in image_files(path):
+        image = read_image(file, color=True)
+        boxes, labels, scores = look(image)
+        results[str(file)] = [names[k] for k in labels]
+        print(f"  {printable(str(file))}: 물체 {len(labels)}개")
+        for box, label, score in zip(boxes, labels, scores, strict=True):
+            print(f"    {printable(names[label])} {score:.2f} {box.round().astype(int).tolist()}")
+        images.append(plot.draw_boxes(image, boxes, labels, scores, names=names))
+    titles = [plot.drawable(Path(file).name[:24]) for file in results]
+    columns = min(3, len(images))
+    run.figure(plot.image_grid(images[:12], titles, columns, "내 사진", side=4.0), "predict")
+    return results
 
 
 def write_pan(image: np.ndarray, path: Path, count: int) -> None:

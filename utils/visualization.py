@@ -240,15 +240,17 @@ def box_color(kind: int) -> tuple[int, int, int]:
 
 def draw_boxes(
     image: np.ndarray,
-    names: Sequence[str],
     boxes: np.ndarray,
     labels: np.ndarray,
     scores: np.ndarray | None = None,
+    *,
+    names: Sequence[str],
     least: float = 0.3,
 ) -> np.ndarray:
     """사진 (H, W, 3)에 상자 (n, 4)와 클래스 이름을 그립니다. 작은 사진은 키워서 그립니다.
 
     Args:
+        names: 클래스 번호마다의 이름.
         scores: 있으면 `least`보다 큰 것만, 점수와 함께 그립니다.
     """
     scale = max(1, math.ceil(500 / max(image.shape[:2])))

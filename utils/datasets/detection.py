@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 import yaml
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
 
-from utils.data_utils import DownloadError, Found, Provenance, TestOnce, search
+from utils.data_utils import DownloadError, Found, Provenance, TestOnce, read_image, search
 from utils.datasets.street import write_street
 from utils.errors import UserError
 
@@ -45,6 +48,38 @@ class Photo(NamedTuple):
     boxes: np.ndarray  # (n, 4) xyxy, 원래 사진의 픽셀
     labels: np.ndarray  # (n,) 클래스의 차례
     crowd: np.ndarray  # (n,) 무리를 한 상자로 묶은 것이면 True (COCO의 iscrowd)
+
+    def read(self) -> np.ndarray:
+        """사진 (H, W, 3)을 읽습니다."""
+        return read_image(self.path, color=True)
+
+
+class Example(NamedTuple):
+    """레터박스로 크기를 맞춘 사진과 정답입니다."""
+
+    image: np.ndarray  # (S, S, 3) uint8
+    boxes: np.ndarray  # (n, 4)
+    labels: np.ndarray  # (n,)
+
+
+class Detections(NamedTuple):
+    """사진 한 장에서 찾은 것입니다. 점수의 순서입니다."""
+
+    boxes: np.ndarray  # (n, 4)
+    labels: np.ndarray  # (n,)
+    scores: np.ndarray  # (n,)
+
+
+def collate(examples: Sequence[Example], device: torch.device) -> list[Tensor]:
+    """사진 (B, S, S, 3), 상자 (B, M, 4), 클래스 (B, M)로 묶습니다.
+
+    M은 가장 많은 물체의 수에 1을 더한 것이고(물체가 하나도 없어도 됨), 빈자리의 클래스는 -1입니다.
+    """
+    pad = partial(nn.utils.rnn.pad_sequence, batch_first=True)
+    boxes = pad([F.pad(torch.from_numpy(one.boxes), (0, 0, 0, 1)) for one in examples])
+    labels = [F.pad(torch.from_numpy(one.labels), (0, 1), value=-1) for one in examples]
+    images = torch.from_numpy(np.stack([one.image for one in examples]))
+    return [t.to(device) for t in (images, boxes, pad(labels, padding_value=-1))]
 
 
 class Labels(NamedTuple):
@@ -227,9 +262,18 @@ def image_index(folder: Path) -> dict[str, Path]:
     return found
 
 
-def image_files(folder: Path) -> list[Path]:
-    """폴더 바로 아래의 그림 파일들입니다."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+def image_files(path: Path) -> list[Path]:
+    """그림 파일 하나, 또는 폴더 바로 아래의 그림 파일들입니다.
+
+    Raises:
+        UserError: 폴더에 그림이 하나도 없을 때.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise UserError(f"{path} 폴더에 사진이 없습니다. PNG나 JPEG 파일이 든 폴더를 주세요.")
+    return found
 
 
 def split_of(text: str) -> str:
@@ -276,6 +320,7 @@ def read_coco(folder: Path) -> Labels:
 
 
 def drop_missing(splits: dict[str, list[Photo | None]]) -> dict[str, list[Photo]]:
+    """읽을 수 없는 사진을 뺍니다."""
     return {part: [p for p in photos if p is not None] for part, photos in splits.items()}
 
 

@@ -32,6 +32,9 @@ SKIES = (0xA5C3DC, 0xC8D2DC, 0xE1C8AF, 0x8296B4, 0xB4B9BE)
 GROUNDS = (0x5F5F64, 0x787673, 0x698741, 0x96876E, 0x464B50)
 WALLS = (0xB4A08C, 0x8C7873, 0xA5AAB4, 0x785A46, 0xC8BEAA, 0x646E7D)
 PAINTS = (0xBE2828, 0x2D50AA, 0x3C966E, 0xE1BE3C, 0xE6E6E1, 0x282A2D, 0xD2783C, 0x8C5AA0)
+# 물체의 색. 물체가 아닌 도형도 이 색으로 그림
+COMMON = (0xB4191E, 0xB4191E, 0x282A2D, 0xEBE6DC, 0xD2702D, 0xC8DC46, 0xBE8246, 0xE68CAA, 0x5A321E)
+COMMON += PAINTS
 Ink = tuple[float, float, float]
 
 
@@ -42,6 +45,7 @@ def rgb(rng: Generator, code: int, spread: float = 12) -> Ink:
 
 
 def pick(rng: Generator, codes: tuple[int, ...]) -> Ink:
+    """색 하나를 골라 잡음을 더합니다."""
     return rgb(rng, codes[rng.integers(len(codes))])
 
 
@@ -68,6 +72,7 @@ class Brush:
         self.low, self.high = np.full(2, np.inf), np.full(2, -np.inf)
 
     def place(self, points: np.ndarray) -> np.ndarray:
+        """물체의 좌표 (N, 2)를 그림의 좌표로 옮깁니다."""
         return np.asarray(points, float) @ self.matrix + self.center
 
     def fill(self, points: np.ndarray, ink: Ink) -> None:
@@ -94,11 +99,13 @@ class Brush:
 
 
 def polygon(sides: int, radius: float, start: float) -> np.ndarray:
+    """정다각형의 꼭짓점 (sides, 2)입니다."""
     t = start + np.arange(sides) * 2 * np.pi / sides
     return radius * np.stack([np.cos(t), np.sin(t)], axis=1)
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    """직사각형의 꼭짓점 (4, 2)입니다."""
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
 
 
@@ -209,7 +216,7 @@ SQUEEZES = (0.75, 0.85, 0.7, 1.0, 0.8, 0.65)  # 가로를 가장 많이 줄일 �
 
 def draw_distractor(rng: Generator, brush: Brush) -> None:
     """물체와 색이 같지만 물체가 아닌 도형입니다."""
-    kind, ink = rng.integers(6), pick(rng, PAINTS)
+    kind, ink = rng.integers(6), pick(rng, COMMON)
     if kind == 0:  # 원판, 때로는 가운데가 흰 표지판
         brush.ring(0, 0, 0.5, ink)
         if rng.random() < 0.6:
@@ -293,7 +300,7 @@ def draw_scene(
     rng = np.random.default_rng([seed, index])
     image = draw_street(rng, grain)
     boxes, labels, hidden = np.empty((0, 4)), [], np.empty(0)
-    plan = rng.permutation([0] * rng.integers(1, MOST_OBJECTS + 1) + [1] * rng.integers(0, 6))
+    plan = rng.permutation([0] * rng.integers(1, MOST_OBJECTS + 1) + [1] * rng.integers(2, 9))
     for distractor in plan:
         size = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST))))
         label = int(rng.integers(len(PAINTERS)))

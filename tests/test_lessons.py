@@ -27,6 +27,7 @@ MINIMUM = {
     "03_cnn_image_classification": {"checks": 18, "claims": 9, "figures": 10},
     "04_rnn_text_classification": {"checks": 16, "claims": 8, "figures": 8},
     "05_lstm_sequence_prediction": {"checks": 14, "claims": 8, "figures": 8},
+    "06_yolo_object_detection": {"checks": 16, "claims": 7, "figures": 9},
 }
 TRAINING = {  # 학습하고 model.pt를 저장하는 절
     "01_pytorch_basics": "1.7,1.9",
@@ -34,6 +35,7 @@ TRAINING = {  # 학습하고 model.pt를 저장하는 절
     "03_cnn_image_classification": "3.8",
     "04_rnn_text_classification": "4.8",
     "05_lstm_sequence_prediction": "5.6",
+    "06_yolo_object_detection": "6.8",
 }
 MAY_LOSE = {  # 기준선을 넘지 못해도 되는 결과. 센 기준선이거나(4강) 넘을 수 없는 것임(5강)
     "04_rnn_text_classification": {"테스트 정확도", "기준선과 함께"},

@@ -25,6 +25,7 @@ def setting(
     low: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    multiple: int | None = None,
     choices: Iterable[str] = (),
 ) -> Any:
     """`Config`의 한 칸입니다. 기본값, 한국어 설명, 허용 범위가 그대로 명령행 옵션이 됩니다.
@@ -33,9 +34,11 @@ def setting(
         low: 이 값 이상이어야 합니다.
         above: 이 값보다 커야 합니다.
         below: 이 값보다 작아야 합니다.
+        multiple: 이 값의 배수여야 합니다.
         choices: 이 가운데 하나여야 합니다.
     """
-    limits = {"low": low, "above": above, "below": below, "choices": tuple(choices)}
+    limits = {"low": low, "above": above, "below": below, "multiple": multiple}
+    limits["choices"] = tuple(choices)
     metadata = {"help": help, "limits": limits, "changes_training": True}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -70,6 +73,10 @@ def _parse_value(text: str, kind: type, limits: dict[str, Any]) -> Any:
         (
             limits.get("below") is None or value < limits["below"],
             f"{limits.get('below')}보다 작은 {word}",
+        ),
+        (
+            not limits.get("multiple") or value % limits["multiple"] == 0,
+            f"{limits.get('multiple')}의 배수",
         ),
     ]
     for holds, meaning in rules:

@@ -1,4 +1,4 @@
-"""앞선 강의에서 손으로 만든 지표와 기준선입니다."""
+"""앞선 강의에서 손으로 만든 지표와, 강의가 견줄 기준선과 표준 채점입니다."""
 
 from __future__ import annotations
 
@@ -216,6 +216,15 @@ def crowd_iou(a: np.ndarray, b: np.ndarray, crowd: np.ndarray) -> np.ndarray:
     return inside / np.maximum(union, 1e-12)
 
 
+def white_box(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """크기가 무작위인 회색(114) 사진 (H, W, 3)에 흰 직사각형을 그리고, 그 상자 (1, 4)도 냅니다."""
+    W, H = rng.integers(60, 600, 2)
+    x1, y1, x2, y2 = (np.array([0.4, 0.45, 0.6, 0.6]) * [W, H, W, H]).round().astype(int)
+    image = np.full((H, W, 3), 114, np.uint8)
+    image[y1:y2, x1:x2] = 255
+    return image, np.array([[x1, y1, x2, y2]], np.float32)
+
+
 def measure_box(image: np.ndarray) -> np.ndarray:
     """회색(114) 바탕에 있는 흰 직사각형의 상자 (4,)를 밝기의 합으로 잽니다.
 
@@ -255,9 +264,9 @@ def random_detections(rng: np.random.Generator) -> tuple[list, list, int]:
 def blame(found: Any, truth: Any, least: float = 0.3) -> tuple[Counter, list[tuple[int, int]]]:
     """사진 한 장의 오류를 종류마다 셉니다(Bolya 외 2020의 TIDE를 줄인 것).
 
-    점수가 `least`보다 큰 예측만 봅니다. 맞음(IoU 0.5 이상인 새 물체), 중복(이미 찾은 물체), 클래스(IoU
-    0.5 이상인데 이름이 틀림), 위치(같은 클래스이고 IoU 0.1~0.5), 배경(그 밖의 것), 놓침(아무도 찾지
-    못한 물체)입니다.
+    점수가 `least`보다 큰 예측만 봅니다. 맞음(IoU 0.5 이상인 새 물체), 중복(이미 찾은 물체),
+    클래스(IoU 0.5 이상인데 이름이 틀림), 위치(같은 클래스이고 IoU 0.1~0.5), 배경(그 밖의 것),
+    놓침(아무도 찾지 못한 물체)입니다.
 
     Returns:
         종류마다의 수와, 혼동 행렬에 넣을 (정답, 예측) 짝. 배경은 -1입니다.
@@ -310,7 +319,7 @@ def threshold_curves(found: Sequence, truths: Sequence) -> dict[str, tuple[np.nd
 def compare_with_pycocotools(
     evaluate: Callable, count: int, seed: int
 ) -> tuple[float, dict[str, float]]:
-    """무작위 예측 `count`벌을 `evaluate`와 pycocotools로 채점합니다.
+    """무작위 예측 `count`벌을 `evaluate`(6강의 `evaluate_detections`)와 pycocotools로 채점합니다.
 
     Returns:
         정밀도의 가장 큰 차이(모양이 다르면 무한대)와, 한 벌을 채점한 평균 시간(밀리초).
@@ -319,7 +328,7 @@ def compare_with_pycocotools(
     for _ in range(count):
         case = random_detections(rng)
         start = time.perf_counter()
-        ours = evaluate(*case)
+        ours = evaluate(*case).precision
         middle = time.perf_counter()
         theirs = coco_precision(*case)
         seconds += middle - start, time.perf_counter() - middle

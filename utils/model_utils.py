@@ -8,7 +8,7 @@ import json
 import pickle
 import random
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,17 @@ def count_multiplications(model: nn.Module, x: Tensor) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shapes(x.to("meta"))
     return counter.get_total_flops() // 2
+
+
+def fuse(model: nn.Module, fuse_pair: Callable) -> nn.Module:
+    """모델의 복사본에서, 합성곱 다음에 배치 정규화가 오는 짝을 모두 `fuse_pair`로 합칩니다."""
+    model = copy.deepcopy(model).eval()
+    for block in model.modules():
+        if isinstance(block, nn.Sequential) and len(block) > 1:
+            first, second = block[0], block[1]
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                block[0], block[1] = fuse_pair(first, second), nn.Identity()
+    return model
 
 
 def print_stages(stages: Mapping[str, Tensor], images: Tensor) -> None:

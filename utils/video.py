@@ -25,9 +25,10 @@ def frames(source: str) -> Iterator[np.ndarray]:
     Raises:
         UserError: 열 수 없거나 한 장도 없을 때.
     """
-    if not source.isdigit() and not Path(source).is_file():
+    webcam = source.isascii() and source.isdigit()
+    if not webcam and not Path(source).is_file():
         raise UserError(f"{source} 파일이 없습니다. 동영상의 경로를 확인하세요.")
-    capture, count = cv2.VideoCapture(int(source) if source.isdigit() else source), 0
+    capture, count = cv2.VideoCapture(int(source) if webcam else source), 0
     try:
         while True:
             good, frame = capture.read()
@@ -38,7 +39,7 @@ def frames(source: str) -> Iterator[np.ndarray]:
     finally:
         capture.release()
     if not count:
-        what = f"{source}번 웹캠을" if source.isdigit() else f"{source}을(를) 동영상으로"
+        what = f"{source}번 웹캠을" if webcam else f"{source} 파일을 동영상으로"
         raise UserError(f"{what} 읽을 수 없습니다. MP4 파일이나 연결된 웹캠의 번호를 주세요.")
 
 
@@ -57,13 +58,16 @@ class Writer:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """한 장을 씁니다. 모든 장의 크기가 같아야 합니다."""
+        """한 장을 씁니다. 크기가 첫 장과 다르면 맞춥니다."""
         if self.writer is None:
-            height, width = frame.shape[:2]
+            height, width = (side // 2 * 2 for side in frame.shape[:2])  # mp4는 짝수여야 함
+            self.size = width, height
             code = cv2.VideoWriter.fourcc(*"mp4v")
             self.writer = cv2.VideoWriter(str(self.part), code, self.rate, (width, height))
             if not self.writer.isOpened():
                 raise UserError(f"{self.path}에 동영상을 쓸 수 없습니다. 폴더와 이름을 확인하세요.")
+        if frame.shape[1::-1] != self.size:
+            frame = cv2.resize(frame, self.size)
         self.writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
     def __exit__(self, kind: type | None, *_: object) -> None:
@@ -87,7 +91,7 @@ def annotate(source: str, target: Path, look: Callable, names: Sequence[str]) ->
 
 
 def answer(run: Any, look: Callable, names: Sequence[str]) -> dict[str, Any]:
-    """`--predict`의 사진이나 `--video`의 동영상에서 찾은 것을 보여 줍니다. 인자는 아래와 같습니다."""
+    """`--predict`의 사진이나 `--video`의 동영상에서 찾습니다. 인자는 `show_photos`와 같습니다."""
     if run.config.predict:
         return show_photos(run, Path(run.config.predict), look, names)
     target = Path(run.config.out) if run.config.out else run.path("video.mp4")

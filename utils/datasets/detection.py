@@ -26,7 +26,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from utils.data_utils import DownloadError, Found, Provenance, TestOnce, read_image, search
-from utils.datasets.street import write_street
+from utils.datasets.street import VERSION, write_street
 from utils.errors import UserError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
@@ -155,11 +155,13 @@ def load(
     if found is not None:
         report(found.arrays.problems)
         return DetectionDataset(folder.resolve().name, *found)
-    drawn = folder / f"street-{scenes}"
+    drawn = folder / f"street-{scenes}-v{VERSION}"
+    counts = {"train": scenes, "val": scenes // 8, "test": scenes // 4}
     if not drawn.exists():
-        write_street(drawn, {"train": scenes, "val": scenes // 8, "test": scenes // 4})
+        write_street(drawn, counts)
     labels = read_coco(drawn)
-    if labels.problems:
+    sizes = {part: len(photos) for part, photos in labels.splits.items()}
+    if labels.problems or sizes != counts:
         raise UserError(f"{drawn}의 내용이 손상되었습니다. 지우고 다시 실행하세요.")
     return DetectionDataset("거리 장면", "sample", "OpenCV로 그린 장면, 사진이 아님", labels)
 
@@ -191,7 +193,8 @@ def read_folder(folder: Path) -> Found | None:
             "YOLO(images와 labels), VOC(Annotations와 JPEGImages) 가운데 하나여야 합니다."
         )
     inner = [path for path in folder.glob("*/") if any(look(path) for look in LAYOUTS.values())]
-    if len(inner) == 1 and not inner[0].name.startswith("street-"):
+    inner = [path for path in inner if not path.name.startswith("street-")]
+    if len(inner) == 1:
         print(f"  {folder}에는 없지만 {inner[0]}에 있습니다. 쓰려면 --data-dir {inner[0]}")
     return None
 
@@ -199,7 +202,7 @@ def read_folder(folder: Path) -> Found | None:
 LAYOUTS = {
     "COCO": lambda folder: any((folder / "annotations").glob("*.json")),
     "VOC": lambda folder: any((folder / "Annotations").glob("*.xml")),
-    "YOLO": lambda folder: (folder / "images").is_dir() and (folder / "labels").is_dir(),
+    "YOLO": lambda folder: bool(yolo_folders(folder)),
 }
 
 
@@ -234,8 +237,12 @@ def image_size(path: Path | None, problems: Counter) -> tuple[int, int] | None:
         return None
     try:
         with Image.open(path) as image:
-            return image.size
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+            size = image.size
+            image.draft(None, (1, 1))  # JPEG는 가장 작게 풀어 빠름
+            image.load()  # 파일이 도중에 끊겼는지 봄
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        return size[::-1] if turned else size  # 왜: read_image는 눕혀 찍은 사진을 세워 읽음
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         problems["읽을 수 없는 그림"] += 1
         return None
 
@@ -253,13 +260,30 @@ def make_photo(
 
 
 def image_index(folder: Path) -> dict[str, Path]:
-    """폴더 안의 모든 그림을, 폴더에서 본 경로와 파일 이름 두 가지로 찾게 합니다."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            found.setdefault(path.name, path)
-            found[path.relative_to(folder).as_posix()] = path
-    return found
+    """폴더 안의 모든 그림을, 폴더에서 본 경로로 찾게 합니다. 이름이 하나뿐이면 이름으로도 찾습니다.
+
+    왜: train과 val에 이름이 같은 다른 사진이 있으면, 이름만으로는 남의 사진을 쓰게 됩니다.
+    """
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES]
+    drawn = {path for path in paths if path.relative_to(folder).as_posix().startswith("street-")}
+    paths = [path for path in paths if path not in drawn or path.parent == folder]
+    times = Counter(path.name for path in paths)
+    found = {path.name: path for path in paths if times[path.name] == 1}
+    return found | {path.relative_to(folder).as_posix(): path for path in paths}
+
+
+def read_text(path: Path) -> str:
+    """글 파일을 읽습니다. UTF-8이 아니면 Windows의 한국어(cp949)로 봅니다.
+
+    Raises:
+        UserError: 둘 다 아닐 때.
+    """
+    for encoding in ("utf-8-sig", "cp949"):
+        try:
+            return path.read_text(encoding=encoding)
+        except UnicodeDecodeError:
+            continue
+    raise UserError(f"{path}: 글자를 읽을 수 없습니다. UTF-8로 저장하세요.")
 
 
 def image_files(path: Path) -> list[Path]:
@@ -276,6 +300,12 @@ def image_files(path: Path) -> list[Path]:
     return found
 
 
+def fits(path: Path, split: str) -> bool:
+    """경로의 폴더에 다른 나눔의 이름이 없으면 True입니다. 왜: 남의 나눔에서 사진을 가져오지 않게"""
+    words = [part for part in ("train", "val", "test") if part in path.parent.as_posix().lower()]
+    return not words or split in words
+
+
 def split_of(text: str) -> str:
     """파일이나 폴더의 이름에서 나눔을 알아냅니다. 알 수 없으면 train입니다."""
     return next((part for part in ("val", "test") if part in text.lower()), "train")
@@ -287,11 +317,12 @@ def split_of(text: str) -> str:
 def read_coco(folder: Path) -> Labels:
     """COCO 형식의 폴더를 읽습니다. 나눔은 JSON 파일의 이름(train, val, test)에서 알아냅니다."""
     images, problems, splits, names = image_index(folder), Counter(), defaultdict(list), {}
-    for path in sorted((folder / "annotations").glob("*.json")):
+    paths = sorted((folder / "annotations").glob("*.json"))  # 원본에는 captions 따위도 있음
+    for path in [p for p in paths if p.name.startswith("instances")] or paths:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            names |= {row["id"]: row["name"] for row in content["categories"]}
-            listed = {row["id"]: row["file_name"] for row in content["images"]}
+            content = json.loads(read_text(path))
+            names |= {row["id"]: str(row["name"]) for row in content["categories"]}
+            listed = {row["id"]: str(row["file_name"]) for row in content["images"]}
             rows = list(content["annotations"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -304,17 +335,21 @@ def read_coco(folder: Path) -> Labels:
             try:
                 left, top, width, height = (float(value) for value in row["bbox"])
                 label, image_id = order.get(row["category_id"]), row["image_id"]
+                known = image_id in listed
             except (KeyError, TypeError, ValueError):
                 problems["읽을 수 없는 줄"] += 1
                 continue
-            if label is None or image_id not in listed:
+            if label is None or not known:
                 problems["모르는 클래스" if label is None else "없는 그림의 상자"] += 1
                 continue
             box = (left, top, left + width, top + height)
             by_image[image_id].append((label, box, bool(row.get("iscrowd", 0))))
+        part = path.stem.split("_")[-1]  # 예: instances_train2017의 train2017
         for number, name in listed.items():
-            near = [f"{split}/{name}", f"images/{split}/{name}", name, Path(name).name]
-            file = next((images[key] for key in near if key in images), None)
+            near = [f"{top}{kind}/{name}" for top in ("", "images/") for kind in (part, split)]
+            near += [f"images/{name}", name]
+            found = (images[key] for key in near if key in images)
+            file = next((path for path in found if fits(path.relative_to(folder), split)), None)
             splits[split].append(make_photo(file, by_image[number], problems))
     return Labels(list(names.values()), drop_missing(splits), problems)
 
@@ -330,7 +365,7 @@ def read_voc(folder: Path) -> Labels:
     for path in sorted((folder / "Annotations").glob("*.xml")):
         try:
             root = ElementTree.parse(path).getroot()
-        except ElementTree.ParseError:
+        except (ElementTree.ParseError, ValueError, LookupError):
             problems["읽을 수 없는 XML"] += 1
             continue
         raw[path.stem] = list(voc_rows(root, problems))
@@ -362,7 +397,7 @@ def read_voc_splits(folder: Path) -> dict[str, str]:
     found = {}
     for part in ("train", "val", "test"):
         path = folder / f"{part}.txt"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        for line in read_text(path).splitlines() if path.exists() else ():
             found[line.split()[0] if line.split() else ""] = part
     return found
 
@@ -370,20 +405,28 @@ def read_voc_splits(folder: Path) -> dict[str, str]:
 def read_yolo(folder: Path) -> Labels:
     """YOLO 형식의 폴더를 읽습니다. 레이블은 사진과 이름이 같고 `labels` 아래에 있습니다."""
     names, problems, splits = read_yolo_names(folder), Counter(), defaultdict(list)
-    images = {path for path in image_index(folder / "images").values()}
     expected = {}
-    for path in sorted(images):
-        relative = path.relative_to(folder / "images").with_suffix(".txt")
-        expected[folder / "labels" / relative] = path
-    problems["없는 그림의 레이블"] = len(set((folder / "labels").rglob("*.txt")) - set(expected))
+    for top in yolo_folders(folder):
+        for path in sorted(set(image_index(top / "images").values())):
+            label_path = top / "labels" / path.relative_to(top / "images").with_suffix(".txt")
+            problems["이름이 같은 그림"] += label_path in expected
+            expected[label_path] = path
+        problems["없는 그림의 레이블"] += len(set((top / "labels").rglob("*.txt")) - set(expected))
     for label_path, path in expected.items():
         size = image_size(path, Counter())
-        text = label_path.read_text(encoding="utf-8") if label_path.exists() else ""
+        text = read_text(label_path) if label_path.exists() else ""
         rows = yolo_rows(text, names, size or (1, 1), problems)
         splits[split_of(path.relative_to(folder).parent.as_posix())].append(
             make_photo(path, list(rows), problems)
         )
     return Labels(names, drop_missing(splits), +problems)
+
+
+def yolo_folders(folder: Path) -> list[Path]:
+    """`images`와 `labels`가 함께 있는 폴더들: 폴더 자신, 없으면 아래의 train, valid, test입니다."""
+    parts = ("train", "valid", "val", "test")
+    places = [folder] if (folder / "images").is_dir() else [folder / part for part in parts]
+    return [p for p in places if (p / "images").is_dir() and (p / "labels").is_dir()]
 
 
 def yolo_rows(
@@ -408,13 +451,19 @@ def read_yolo_names(folder: Path) -> list[str]:
     """클래스 이름을 *.yaml의 names, classes.txt의 차례로 찾습니다. 없으면 COCO의 80개로 봅니다."""
     for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
         try:
-            names = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("names")
-        except (yaml.YAMLError, AttributeError) as error:
-            raise UserError(f"{path}: YAML로 읽을 수 없습니다. 내용을 고치세요.") from error
+            names = (yaml.safe_load(read_text(path)) or {}).get("names")
+            if isinstance(names, dict):  # 번호: 이름
+                names = [names[number] for number in range(len(names))]
+            if names and not isinstance(names, list):
+                raise TypeError("목록이 아님")
+        except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: names를 읽을 수 없습니다. 이름을 차례대로 목록으로 적으세요."
+            ) from error
         if names:
-            return [str(n) for n in (names.values() if isinstance(names, dict) else names)]
+            return [str(name) for name in names]
     listed = folder / "classes.txt"
     if listed.exists():
-        return [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line]
+        return [line.strip() for line in read_text(listed).splitlines() if line.strip()]
     print(f"  {folder}에 클래스 이름(*.yaml, classes.txt)이 없어 COCO의 80개로 봅니다.")
     return list(COCO_NAMES)

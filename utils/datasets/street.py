@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
 from numpy.random import Generator
 
-from utils.files import write_atomically
-
+VERSION = 1  # 그리는 코드가 바뀌면 올림. 왜: 옛 코드로 그려 둔 폴더를 쓰지 않게 함
 SIZE, MOST_OBJECTS, SMALLEST, LARGEST = 256, 8, 12, 160
 # COCO의 범주 이름과 번호
 CATEGORIES = {
@@ -90,11 +89,10 @@ class Brush:
 
     def line(self, points: np.ndarray, ink: Ink, width: float) -> None:
         """꺾은선을 긋습니다. 굵기는 물체의 크기에 비례하고 적어도 1픽셀입니다."""
-        points = self.place(points)
-        self.low = np.minimum(self.low, points.min(axis=0))
-        self.high = np.maximum(self.high, points.max(axis=0))
+        points, thick = self.place(points), max(1, round(width * self.size))
+        self.low = np.minimum(self.low, points.min(axis=0) - thick / 2)
+        self.high = np.maximum(self.high, points.max(axis=0) + thick / 2)
         corners = np.rint((points - 0.5) * (1 << BITS)).astype(np.int32)
-        thick = max(1, round(width * self.size))
         cv2.polylines(self.image, [corners], False, ink, thick, cv2.LINE_AA, BITS)
 
 
@@ -158,12 +156,13 @@ def draw_sports_ball(rng: Generator, brush: Brush) -> None:
             brush.fill(0.38 * corner + polygon(5, 0.1, turn + np.pi / 5), dark)
     ink = dark if kind == 1 else rgb(rng, 0xF0F0F0, 5)
     t = np.linspace(-1, 1, 9)
-    for bend in () if kind == 0 else (-0.3, 0.3):
-        curve = np.stack([bend * (1.15 - 0.55 * t**2 * (2 - kind)), 0.46 * t], axis=1)
+    for bend in () if kind == 0 else (-0.3, 0.3):  # 농구공은 바깥으로, 테니스공은 안으로 굽음
+        x, y = (1.15 - 0.55 * t**2, 0.44 * t) if kind == 1 else (0.75 + 0.35 * t**2, 0.33 * t)
+        curve = np.stack([bend * x, y], axis=1)
         cos, sin = np.cos(turn), np.sin(turn)
         brush.line(curve @ np.array([[cos, sin], [-sin, cos]]), ink, 0.035)
     if kind == 1:
-        for way in polygon(2, 0.49, turn), polygon(2, 0.49, turn + np.pi / 2):
+        for way in polygon(2, 0.48, turn), polygon(2, 0.48, turn + np.pi / 2):
             brush.line(way, ink, 0.03)
 
 
@@ -191,7 +190,8 @@ def draw_donut(rng: Generator, brush: Brush) -> None:
         t, r = rng.uniform(0, 2 * np.pi), rng.uniform(0.22, 0.38)
         x, y, a = r * np.cos(t), r * np.sin(t), rng.uniform(0, np.pi)
         step = 0.035 * np.array([np.cos(a), np.sin(a)])
-        brush.line([(x, y) - step, (x, y) + step], pick(rng, PAINTS), 0.03)
+        middle = np.array([x, y])
+        brush.line(np.stack([middle - step, middle + step]), pick(rng, PAINTS), 0.03)
     mask = np.zeros(behind.shape[:2], np.uint8)
     t = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     points = brush.place(hole * np.stack([np.cos(t), np.sin(t)], axis=1))
@@ -343,8 +343,16 @@ def write_street(folder: Path, counts: dict[str, int]) -> None:
         counts: 나눔(train, val, test)마다의 장면 수. 나눔이 다르면 시드가 다릅니다.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part, grain = Path(mkdtemp(prefix=folder.name, suffix=".part", dir=folder.parent)), make_grain()
-    (part / "annotations").mkdir()
+    with TemporaryDirectory(suffix=".part", dir=folder.parent) as temporary:
+        part = Path(temporary) / folder.name
+        write_splits(part, counts)
+        part.rename(folder)
+
+
+def write_splits(part: Path, counts: dict[str, int]) -> None:
+    """나눔마다 그림과 JSON을 씁니다."""
+    grain = make_grain()
+    (part / "annotations").mkdir(parents=True)
     for seed, (split, count) in enumerate(counts.items()):
         (part / split).mkdir()
         images, annotations = [], []
@@ -362,8 +370,7 @@ def write_street(folder: Path, counts: dict[str, int]) -> None:
             "categories": [{"id": number, "name": name} for name, number in CATEGORIES.items()],
         }
         text = json.dumps(content, ensure_ascii=False)
-        write_atomically(part / "annotations" / f"instances_{split}.json", text.encode("utf-8"))
-    part.rename(folder)
+        (part / "annotations" / f"instances_{split}.json").write_text(text, encoding="utf-8")
 
 
 def coco_annotations(

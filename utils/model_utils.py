@@ -8,7 +8,7 @@ import json
 import pickle
 import random
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,18 +50,19 @@ def fuse(model: nn.Module, fuse_pair: Callable) -> nn.Module:
     return model
 
 
-def print_stages(stages: Mapping[str, Tensor], images: Tensor) -> None:
-    """단계마다 출력 (1, C, H, W)의 모양과 수용 영역을 출력합니다(3강 3.3절).
+def print_stages(stages: Iterable[Tensor], images: Tensor) -> None:
+    """단계마다 특징 맵 (1, C, H, W)의 모양, 스트라이드, 수용 영역을 출력합니다(3강 3.3절).
 
     Args:
         images: `stages`를 계산한 입력 (1, S, S, 3). 기울기를 구할 수 있어야 합니다.
     """
-    for name, x in stages.items():
+    for x in stages:
         middle = x[0, :, x.shape[2] // 2, x.shape[3] // 2].sum()
         (gradient,) = torch.autograd.grad(middle, images, retain_graph=True)
         rows = gradient[0].abs().sum(dim=(1, 2)).nonzero()  # 기울기가 0이 아닌 줄
         field = int(rows.max() - rows.min()) + 1
-        print(f"  {name}: 모양 {tuple(x.shape)}, 수용 영역 {field}픽셀")
+        stride = images.shape[1] // x.shape[2]
+        print(f"  스트라이드 {stride:2}: 모양 {tuple(x.shape)}, 수용 영역 {field}픽셀")
 
 
 def output_gradients(model: nn.Module, x: Tensor, y: Tensor, kernel: int = 0) -> list[float]:

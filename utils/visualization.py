@@ -145,7 +145,7 @@ def line_figure(
             ax.plot(*dashed[name], "--", color=line.get_color())
     for which in log:
         log_axis(ax, which)
-    if "x" not in log:
+    if "x" not in log and max(np.ptp(x) for x, _ in curves.values()) > 2:  # 0~1의 비율은 그대로
         ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if len(curves) > 1:

@@ -166,6 +166,22 @@ def load(
     return DetectionDataset("거리 장면", "sample", "OpenCV로 그린 장면, 사진이 아님", labels)
 
 
+def simple_photo(photos: Sequence[Photo]) -> Photo:
+    """물체가 2~8개이고 중심이 서로 먼 사진 가운데, 가장 작은 물체가 가장 큰 것입니다.
+
+    그런 사진이 없으면 물체가 있는 첫 사진입니다.
+    """
+
+    def score(photo: Photo) -> float:
+        sides = photo.boxes[:, 2:] - photo.boxes[:, :2]
+        center = photo.boxes[:, :2] + sides / 2
+        apart = np.abs(center[:, None] - center).max(axis=2) / np.maximum(sides.max(), 1)
+        near = (apart < 0.5).sum() > len(center)  # 자신과의 거리는 0
+        return 0.0 if near or not 2 <= len(center) <= 8 or photo.crowd.any() else float(sides.min())
+
+    return max((photo for photo in photos if len(photo.boxes)), key=score)
+
+
 def no_download() -> Found:
     """어떤 데이터를 쓸지는 학습자가 정하므로 내려받지 않습니다."""
     raise DownloadError("COCO, YOLO, VOC 형식의 폴더가 있으면 --data-dir로 주세요")

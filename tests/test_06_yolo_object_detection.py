@@ -496,6 +496,14 @@ def test_predict_a_photo_and_a_folder(trained, tmp_path, capsys):
     assert "물체" in capsys.readouterr().out and (trained.folder / "predict.png").exists()
 
 
+def test_shown_boxes_stay_inside_the_photo(trained, tmp_path, capsys):
+    file = tmp_path / "한 장.png"
+    cv2.imencode(".png", np.full((40, 60, 3), 90, np.uint8))[1].tofile(file)
+    look = lambda image: found([[-5, 3, 80, 44]], [0], [0.9])  # noqa: E731
+    assert video.show_photos(trained, file, look, ["시계"]) == {str(file): ["시계"]}
+    assert "[0, 3, 60, 40]" in capsys.readouterr().out
+
+
 def test_video_in_and_out(trained, tmp_path):
     clip = tmp_path / "clip.mp4"
     video.write_pan(np.full((64, 96, 3), 120, np.uint8), clip, count=7)

@@ -111,6 +111,7 @@ def show_photos(run: Any, path: Path, look: Callable, names: Sequence[str]) -> d
     for file in image_files(path):
         image = read_image(file, color=True)
         boxes, labels, scores = look(image)
+        boxes = boxes.clip(0, np.tile(image.shape[1::-1], 2))  # 사진 밖으로 나간 것은 자름
         results[str(file)] = [names[k] for k in labels]
         print(f"  {printable(str(file))}: 물체 {len(labels)}개")
         for box, label, score in zip(boxes, labels, scores, strict=True):

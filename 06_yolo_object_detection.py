@@ -60,7 +60,7 @@ class Config:
 
 
 QUICK = replace(Config(), epochs=5, batch_size=8, lr=0.008, size=192, width=16, early=3)
-QUICK = replace(QUICK, mosaic=0.0, scenes=320)
+QUICK = replace(QUICK, mosaic=0.0, scenes=256)
 chapter = Lesson(__file__, __doc__, Config(), QUICK)
 LOSSES, SCORES = ("클래스 손실", "상자 손실"), ("mAP@0.5", "mAP@[.5:.95]")
 STRIDES, EPS = (8, 16, 32), 1e-7  # 세 격자의 칸이 몇 픽셀인지, 0으로 나누지 않게 할 작은 수

@@ -77,8 +77,7 @@ def sides(boxes):
 # %% [markdown]
 # ## 6.1 경계 상자와 IoU
 # **왜 필요할까요?** 검출(detection)은 무엇이 어디에 있는지 답합니다. 자리는 **경계 상자**(bounding
-# box)로 적고, 두 상자가 얼마나 겹치는지는 IoU로 잽니다. 이 강의의 상자는 xyxy이고 단위는
-# 픽셀입니다.
+# box)로 적습니다. 두 상자의 겹침은 IoU로 잽니다. 이 강의의 상자는 xyxy이고 단위는 픽셀입니다.
 # ```text
 # xyxy (x1, y1, x2, y2)      xywh (x1, y1, 너비, 높이)      cxcywh (중심 x, 중심 y, 너비, 높이)
 # IoU  = 교집합 / 합집합          떨어져 있으면 늘 0이라 기울기도 0
@@ -293,7 +292,7 @@ def section_augmentation(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 상자가 물체에 꼭 맞는지 그림을 보세요. 어긋난 채 학습하면 오류 없이 성적만 낮습니다.
+# **읽는 법.** 상자가 물체에 꼭 맞는지 그림을 보세요. 어긋난 채 학습해도 오류는 나지 않습니다.
 #
 # ## 6.3 격자와 앵커
 # **왜 필요할까요?** 물체의 수는 사진마다 다르고 모델의 출력은 크기가 정해져 있습니다. YOLO는 사진을
@@ -354,9 +353,11 @@ def decode_predictions(raw: Tensor, grid: Grid) -> Tensor:
 @chapter.section("6.3", "격자와 앵커")
 def section_grid(run: Run) -> None:
     size, grid = run.config.size, make_grid(run.config.size, run.device)
-    count = sum((size // stride) ** 2 for stride in STRIDES)
-    run.check("칸의 수", len(grid.points), count, atol=0)
-    boxes = random_boxes(count, size).to(run.device)
+    line = torch.arange(size, device=run.device) + 0.5
+    image = torch.stack(torch.meshgrid(line, line, indexing="xy"))  # 픽셀마다의 x와 y (2, S, S)
+    cells = torch.cat([F.avg_pool2d(image, stride).flatten(1).T for stride in STRIDES])
+    run.check("칸의 가운데와, 칸 안 픽셀의 평균 자리", grid.points, cells, atol=1e-3)
+    boxes = random_boxes(len(cells), size).to(run.device)
     decoded = decode_predictions(encode_targets(boxes, grid), grid)
     run.check("값으로 바꾸었다가 되돌린 상자", decoded, boxes, atol=1e-2)
     found = torch.from_numpy(np.concatenate([sides(photo.boxes) for photo in load(run).train]))
@@ -370,8 +371,7 @@ def section_grid(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 앵커는 데이터마다 다시 찾아야 합니다. 스트라이드만 쓰면 모자라는 배율을 학습이
-# 채웁니다.
+# **읽는 법.** 앵커는 데이터마다 찾습니다. 스트라이드만 쓰면 모자라는 배율을 학습이 채워야 합니다.
 #
 # ## 6.4 신경망
 # **왜 필요할까요?** 깊은 특징은 무엇인지를 알지만 거칠고, 얕은 특징은 그 반대입니다. **특징
@@ -517,7 +517,7 @@ def section_nms(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** IoU 문턱이 낮으면 겹친 두 물체 가운데 하나를 지우고, 높으면 군더더기가 남습니다.
+# **읽는 법.** IoU 문턱이 낮으면 겹친 물체를 지울 수 있고, 높으면 군더더기가 남을 수 있습니다.
 #
 # ## 6.6 mAP
 # **왜 필요할까요?** 찾은 것 가운데 맞은 비율(정밀도)과 있는 것 가운데 찾은 비율(재현율)을 함께
@@ -613,8 +613,7 @@ def section_map(run: Run) -> None:
     answers = {"area": 34 / 45, "11": (4 + 3 * 2 / 3 + 4 * 3 / 5) / 11}
     answers["101"] = (34 + 33 * 2 / 3 + 34 * 3 / 5) / 101
     for method, answer in answers.items():
-        ours = average_precision(*curve, method)
-        run.check(f"손으로 푼 AP ({method})", ours, answer, atol=1e-9)
+        run.check(f"손으로 푼 AP ({method})", average_precision(*curve, method), answer, 1e-9)
     count = 20 if run.quick else 200  # 빈 사진, 예측이 없는 사진, 무리가 섞여 있음
     worst, seconds = metrics.compare_with_pycocotools(evaluate_detections, count, run.seed)
     run.check(f"무작위 예측 {count}벌의 정밀도와 pycocotools", worst, 0.0, atol=1e-6)
@@ -833,7 +832,7 @@ def section_training(run: Run) -> nn.Module:
 
 
 # %% [markdown]
-# **읽는 법.** 손실은 그때의 증강과 담당으로 잰 것이라, 그것이 바뀌는 에폭에 크게 달라집니다.
+# **읽는 법.** 손실은 그때의 증강과 담당으로 잰 것입니다. 그것이 바뀌는 에폭의 앞뒤는 견주지 마세요.
 #
 # ## 6.9 결과
 # **왜 필요할까요?** 숫자 하나로는 무엇을 고칠지 알 수 없습니다. 클래스와 크기마다 나누어 봅니다.
@@ -847,7 +846,7 @@ def section_training(run: Run) -> nn.Module:
 @chapter.section("6.9", "결과", needs=("6.8",))
 def section_result(run: Run, model: nn.Module) -> None:
     dataset = load(run)
-    names, K = dataset.class_names, len(dataset.class_names)
+    names, K = [*map(plot.drawable, dataset.class_names)], len(dataset.class_names)
     rate = lambda found, photos: evaluate_detections([Detections(*f) for f in found], photos, K)
     contours, average = metrics.ContourDetector(dataset.train, K), metrics.AverageBox(dataset.train)
     contours.tune(dataset.val, lambda found: rate(found, dataset.val).ap(0.5))
@@ -873,9 +872,8 @@ def section_result(run: Run, model: nn.Module) -> None:
     run.figure(figure, "07_precision_recall")
     seen = detect(model, (photo.read() for photo in dataset.val), run.config.size, run.dtype)
     lines = metrics.threshold_curves(seen, dataset.val)  # 왜: 문턱은 검증 데이터로 고름
-    run.figure(
-        plot.line_figure(lines, "점수 문턱", "비율", "점수 문턱 (검증 데이터)"), "08_thresholds"
-    )
+    figure = plot.line_figure(lines, "점수 문턱", "비율", "점수 문턱 (검증 데이터)")
+    run.figure(figure, "08_thresholds")
     counts, matrix = metrics.count_errors(found, test, K)
     if K <= 12:
         run.figure(plot.confusion_matrix_figure(matrix, [*names, "배경"]), "09_confusion_matrix")
@@ -888,8 +886,8 @@ def section_result(run: Run, model: nn.Module) -> None:
 # **읽는 법.** 점수 문턱은 따로 고릅니다. 놓치면 안 되면 재현율, 잘못 찾으면 안 되면 정밀도입니다.
 #
 # ## 6.10 실시간
-# **왜 필요할까요?** 웹캠은 1초에 25장 넘게 보냅니다. 평가할 때의 배치 정규화(평균 m, 분산 v, 배운
-# g와 b)는 곱하고 더하기라 앞의 합성곱에 합쳐 빨라질 수 있습니다.
+# **왜 필요할까요?** 1초에 25장은 처리해야 움직임을 따라갑니다. 평가할 때의 배치 정규화(평균 m, 분산
+# v, 배운 g와 b)는 곱하고 더하기라 앞의 합성곱에 합칠 수 있습니다. 빨라지는지는 재어 봅니다.
 # ```text
 # y = g * (w * x - m) / sqrt(v + e) + b     ->     w' = w * s,  b' = b - m * s,  s = g / sqrt(v + e)
 # ```
@@ -953,10 +951,12 @@ def section_speed(run: Run, model: nn.Module) -> None:
 # DETR R50               42.0 %  4,100만  앵커도 NMS도 없는 트랜스포머 (Carion 외 2020, 표 1)
 # YOLOX-Tiny, 416픽셀    32.8 %    506만  한 단계. 앵커가 없고 머리가 나뉨 (Ge 외 2021, 표 4)
 # ```
+#
 # ## 연습문제
 # 1. `warp`에서 반 픽셀을 고치는 줄을 지우면 어느 확인이 멈춥니까? 오차는 몇 픽셀입니까? (6.2절)
 # 2. BCE를 초점 손실(`torchvision.ops.sigmoid_focal_loss`)로 바꾸어 mAP를 비교하세요. (6.7절)
 # 3. 예측 상자를 지우는 대신 점수를 낮추는 soft-NMS(Bodla 외 2017)를 만드세요. (6.5절)
+#
 # ## 더 읽을거리
 # - J. Redmon 외, You Only Look Once, CVPR 2016: https://arxiv.org/abs/1506.02640
 # - Z. Ge 외, YOLOX, 2021: https://arxiv.org/abs/2107.08430

@@ -280,6 +280,30 @@ def test_evaluation_of_simple_cases():
     assert lesson.evaluate_detections([inside], [crowd], 1).ap() == 1  # 무리 안의 예측은 세지 않음
 
 
+@relaxed
+@given(seed=seeds, n=st.integers(0, 6), m=st.integers(0, 6))
+def test_crowd_iou_is_the_lessons_iou(seed, n, m):
+    a, b = boxes_of(seed, n), boxes_of(seed + 1, m)
+    crowd = np.arange(m) % 2 == 1
+    ours = metrics.crowd_iou(a.numpy(), b.numpy(), crowd)
+    iou = lesson.box_iou(a, b).numpy()
+    assert np.allclose(ours[:, ~crowd], iou[:, ~crowd], atol=1e-9)
+    low, high = (
+        f(a[:, None, k], b[None, :, k]).numpy()
+        for f, k in ((torch.maximum, slice(0, 2)), (torch.minimum, slice(2, 4)))
+    )
+    inside = (high - low).clip(0).prod(axis=2) / ops.box_area(a).numpy()[:, None]
+    assert np.allclose(ours[:, crowd], inside[:, crowd], atol=1e-9)
+
+
+def test_class_names_without_a_glyph_do_not_stop_the_run(run, monkeypatch):
+    dataset = lesson.load(run)
+    odd = (*dataset.class_names[:-1], "한자 \U00020000")
+    monkeypatch.setattr(dataset, "class_names", odd)
+    lesson.section_result(run, lesson.TinyYOLO(6, 8))
+    assert len(run.metrics["figures"]) == 4 and len(run.metrics["results"]) == 2
+
+
 def test_blame_names_every_error():
     truth = photo([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [60, 0, 70, 10]], [0, 1, 0, 0])
     guesses = [[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10], [40, 0, 47, 5], [90, 0, 99, 9]]
@@ -572,7 +596,14 @@ def without_crowd(original):
     return lambda iou, crowd, ignored: original(iou, crowd & False, ignored)
 
 
+def rows_first(size, device=None):
+    points, strides = ORIGINAL_GRID(size, device)
+    return lesson.Grid(points.flip(1), strides)  # (y, x)의 순서
+
+
+ORIGINAL_GRID = lesson.make_grid
 MUTATIONS = {
+    "가로와 세로가 바뀐 격자": ("make_grid", lambda _: rows_first, "section_grid"),
     "반 픽셀을 고치지 않은 warp": ("warp", lambda _: no_half_pixel, "section_augmentation"),
     "미분되는 alpha": ("matched_iou", lambda _: alpha_with_gradient, "section_boxes"),
     "클래스를 보지 않는 NMS": (

@@ -65,7 +65,7 @@ def test_expected_results_are_in_the_texts():
             assert len(set(entry["seeds"])) >= 3
             assert any(r["beats_floor"] for r in entry["results"].values())
             for title, r in entry["results"].items():
-                assert r["beats_floor"] or title in MAY_LOSE[lesson]
+                assert r["beats_floor"] or title in MAY_LOSE.get(lesson, ())
                 better = r["mean"] - r["floor_mean"]
                 better = -better if r.get("lower_is_better") else better
                 assert better > 0 or not r["beats_floor"]

@@ -37,11 +37,11 @@ TRAINING = {  # 학습하고 model.pt를 저장하는 절
     "05_lstm_sequence_prediction": "5.6",
     "06_yolo_object_detection": "6.8",
 }
-MAY_LOSE = {  # 기준선을 넘지 못해도 되는 결과. 센 기준선(4강), 넘을 수 없는 것(5강), 짧은 학습(6강)
+MAY_LOSE = {  # 기준선을 넘지 못해도 되는 결과. 센 기준선이거나(4강) 넘을 수 없는 것임(5강)
     "04_rnn_text_classification": {"테스트 정확도", "기준선과 함께"},
     "05_lstm_sequence_prediction": {"하루 뒤 가격", "구간", "변동성, 다시 배움"},
-    "06_yolo_object_detection": {"mAP@[.5:.95]"},
 }
+MAY_LOSE_IN_QUICK = MAY_LOSE | {"06_yolo_object_detection": {"mAP@[.5:.95]"}}  # 학습이 짧음
 METRICS_KEYS = set(
     "lesson quick device device_name dtype seed versions data seconds section_seconds "
     "peak_memory_mb config checks claims floors results figures".split()
@@ -134,7 +134,7 @@ def test_quick_metrics(name, quick_runs):
     assert metrics["floors"] and metrics["results"]
     for title, result in metrics["results"].items():
         assert result["floor"] in metrics["floors"] and math.isfinite(result["value"])
-        assert result["beats_floor"] is True or title in MAY_LOSE.get(name, ())
+        assert result["beats_floor"] is True or title in MAY_LOSE_IN_QUICK.get(name, ())
         if not result["lower_is_better"]:
             assert result["value"] > min(metrics["floors"].values())
     for kind, least in MINIMUM[name].items():

@@ -271,7 +271,7 @@ def blame(found: Any, truth: Any, least: float = 0.3) -> tuple[Counter, list[tup
     Returns:
         종류마다의 수와, 혼동 행렬에 넣을 (정답, 예측) 짝. 배경은 -1입니다.
     """
-    counts, pairs, taken, touched = Counter(), [], set(), set()
+    counts, pairs, taken, touched = Counter(), [], set(), set(np.flatnonzero(truth.crowd))
     iou, sure = crowd_iou(found.boxes, truth.boxes, truth.crowd), found.scores > least
     for overlaps, guess in zip(iou[sure], found.labels[sure], strict=True):
         same = np.where(truth.labels == guess, overlaps, 0.0)
@@ -290,11 +290,11 @@ def blame(found: Any, truth: Any, least: float = 0.3) -> tuple[Counter, list[tup
         elif same.max(initial=0) >= 0.1:
             kind = "위치"
             touched.add(int(same.argmax()))
-        touched.add(target)
+        if target is not None:
+            touched.add(target)
         counts[kind] += 1
         pairs.append((-1 if target is None else int(truth.labels[target]), int(guess)))
-    left = set(range(len(truth.boxes))) - taken - touched - set(np.flatnonzero(truth.crowd))
-    missed = sorted(left)
+    missed = sorted(set(range(len(truth.boxes))) - touched)
     counts["놓침"] += len(missed)
     return counts, pairs + [(int(truth.labels[g]), -1) for g in missed]
 

@@ -72,6 +72,7 @@ def new_figure(
     return plt.subplots(rows, columns, figsize=size, layout="constrained")
 
 
+@functools.cache
 def drawable(text: str) -> str:
     """글꼴에 없는 글자를 물음표로 바꿉니다. 리뷰처럼 무엇이 들었는지 모르는 글을 그릴 때 씁니다."""
     use_korean_font()
@@ -260,7 +261,7 @@ def draw_boxes(
     for k, (box, label) in enumerate(zip(np.asarray(boxes) * scale, labels, strict=True)):
         if scores is not None and scores[k] <= least:
             continue
-        text = names[int(label)] + ("" if scores is None else f" {scores[k]:.2f}")
+        text = drawable(names[int(label)]) + ("" if scores is None else f" {scores[k]:.2f}")
         color, (left, top, right, bottom) = box_color(int(label)), box.tolist()
         pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=color, width=3)
         place = pen.textbbox((left, max(0, top)), text, font=font)

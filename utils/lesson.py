@@ -442,12 +442,19 @@ class Run:
         checkpoint.save()
         return checkpoint
 
-    def end_epoch(self, checkpoint: Checkpoint, scores: dict[str, float]) -> None:
-        """방금 끝난 에폭의 점수를 기록에 더하고, 저장하고, 출력합니다."""
+    def end_epoch(
+        self, checkpoint: Checkpoint, scores: dict[str, float], epochs: int | None = None
+    ) -> None:
+        """방금 끝난 에폭의 점수를 기록에 더하고, 저장하고, 출력합니다.
+
+        Args:
+            epochs: 모두 몇 에폭인지. 없으면 설정의 `epochs`입니다.
+        """
         checkpoint.history.append(scores)
         checkpoint.save()
         parts = [f"{EPOCH_LABELS.get(key, key)} {_score(key, scores[key])}" for key in scores]
-        print(f"  에폭 {len(checkpoint.history):2}/{self.config.epochs}: {', '.join(parts)}")
+        total = epochs or self.config.epochs
+        print(f"  에폭 {len(checkpoint.history):2}/{total}: {', '.join(parts)}")
 
     def path(self, name: str) -> Path:
         """결과 폴더 안의 파일입니다.

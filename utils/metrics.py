@@ -456,3 +456,56 @@ class ContourDetector:
                     rows.append((x, y, x + w, y + h, label, score))
         table = np.array(sorted(rows, key=lambda row: -row[-1])[:100]).reshape(-1, 6)
         return table[:, :4], table[:, 4].astype(int), table[:, 5]
+
+
+# ---------------------------------------------------------------------------------------------
+# 이미지 생성 (7강)
+# ---------------------------------------------------------------------------------------------
+class PixelGaussian:
+    """픽셀의 주성분마다 정규분포에서 뽑아 사진을 만드는, 신경망이 없는 기준선입니다.
+
+    Args:
+        photos: 학습 사진 (N, H, W, 3). 평균과 주성분을 여기에서 구합니다.
+        share: 주성분이 설명할 분산의 비율. 주성분의 수를 정합니다(많아야 128개).
+    """
+
+    def __init__(self, photos: Tensor, share: float = 0.9) -> None:
+        self.shape, x = photos.shape[1:], photos[:4000].flatten(1).float()
+        self.mean = x.mean(dim=0)
+        torch.manual_seed(0)  # 왜: svd_lowrank는 난수를 씀
+        _, values, components = torch.svd_lowrank(x - self.mean, min(128, len(x) - 1), niter=3)
+        explained = values.square().cumsum(dim=0) / (x - self.mean).square().sum()
+        count = int((explained < share).sum()) + 1
+        self.components, self.std = components[:, :count], values[:count] / (len(x) - 1) ** 0.5
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """uint8 사진 (count, H, W, 3)을 뽑습니다."""
+        z = torch.randn(count, len(self.std), generator=generator) * self.std
+        x = self.mean + z @ self.components.T
+        return x.round().clamp(0, 255).byte().view(count, *self.shape)
+
+
+def neighbor_precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
+    """scikit-learn으로 구한 정밀도와 재현율입니다. 특징 (N, D), (M, D)"""
+    from sklearn.neighbors import NearestNeighbors
+
+    def inside(points: np.ndarray, others: np.ndarray) -> float:
+        radius = NearestNeighbors(n_neighbors=k).fit(points).kneighbors()[0][:, -1]  # 자신은 뺌
+        near = NearestNeighbors().fit(points).radius_neighbors(others, radius.max())
+        pairs = zip(*near, strict=True)
+        return float(np.mean([(apart <= radius[which]).any() for apart, which in pairs]))
+
+    return inside(real.numpy(), fake.numpy()), inside(fake.numpy(), real.numpy())
+
+
+def nearest_photos(photos: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """사진 (N, H, W, 3)마다 가장 가까운 `known`까지의 거리 (N,)와 그 번호 (N,)입니다.
+
+    16x16으로 줄여 잰 픽셀(0~1)의 제곱 평균 제곱근입니다.
+    """
+    small = [
+        F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2).float() / 255, 16).flatten(1)
+        for x in (photos, known)
+    ]
+    nearest = torch.cdist(*small).min(dim=1)
+    return nearest.values / small[0].shape[1] ** 0.5, nearest.indices

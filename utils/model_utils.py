@@ -95,6 +95,17 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     return length
 
 
+@torch.no_grad()
+def update_ema(average: nn.Module, model: nn.Module, d: float) -> None:
+    """`average`의 매개변수와 배치 정규화의 통계를 `model` 쪽으로 조금 옮깁니다(6강 6.8절).
+
+    평균 = d * 평균 + (1 - d) * 매개변수
+    """
+    pairs = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
+    for old, new in pairs:
+        old.copy_(old.lerp(new, 1 - d) if old.is_floating_point() else new)
+
+
 @dataclass
 class Optimizer:
     """옵티마이저의 공통 부분입니다(1강 1.5절). 갱신 규칙은 물려받은 클래스의 `update`가 정합니다.

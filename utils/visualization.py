@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import io
 import logging
 import math
 import warnings
@@ -24,6 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.files import write_atomically
 from utils.metrics import confusion_matrix
 
 KOREAN_FONTS = (
@@ -303,6 +305,34 @@ def scatter_figure(
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     ax.legend(fontsize=8)
     return figure
+
+
+def point_panels(groups: Mapping[str, Tensor], title: str, columns: int = 3) -> Figure:
+    """이름마다의 점 (N, 2)를 크기와 범위가 같은 칸에 따로 그립니다. 범위는 첫째에 맞춥니다."""
+    rows = math.ceil(len(groups) / columns)
+    figure, axes = new_figure(rows, columns, width=2.8, height=2.8)
+    limit = 1.3 * float(next(iter(groups.values())).abs().max())
+    for ax in axes.flat[len(groups) :]:
+        ax.axis("off")
+    for ax, (name, points) in zip(axes.flat, groups.items(), strict=False):
+        ax.scatter(*np.asarray(points).T, s=3, alpha=0.3)
+        ax.set(title=name, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    figure.suptitle(title)
+    return figure
+
+
+def save_gif(path: Path, pages: Sequence[np.ndarray], columns: int = 4) -> None:
+    """얼굴 (N, H, W, 3)의 묶음마다 한 장씩, 격자로 붙여 움직이는 GIF로 저장합니다."""
+    frames = []
+    for photos in pages:
+        rows = [
+            np.concatenate(photos[k : k + columns], axis=1) for k in range(0, len(photos), columns)
+        ]
+        frames.append(Image.fromarray(np.concatenate(rows)))
+    content = io.BytesIO()
+    options = {"save_all": True, "append_images": frames[1:], "duration": 400, "loop": 0}
+    frames[0].save(content, format="GIF", **options)
+    write_atomically(path, content.getvalue())
 
 
 def confusion_matrix_figure(matrix: np.ndarray, names: Sequence[str]) -> Figure:

@@ -48,7 +48,7 @@ def run(tmp_path, made_once):
     run = lesson.chapter.start(["--quick", "--device", "cpu", "--output-dir", str(tmp_path)])
     changes = {"faces": 96, "size": 64, "width": 4, "latent": 8, "epochs": 1, "ring_steps": 20}
     run.config = dataclasses.replace(run.config, **changes)
-    test, made_once._test = made_once._test, made_once._test
+    test = made_once._test
     run._datasets[lesson.faces.load, ("faces", 96), ("size", 64)] = made_once
     yield run
     made_once._test = test  # 다른 시험도 테스트 데이터를 쓸 수 있게 함
@@ -404,18 +404,6 @@ def test_quick_run_beats_the_pixel_gaussian(quick_runs):
     assert floors["진짜와 진짜"] < result["value"] < floors["PCA 정규분포 75 %"] < floors["잡음"]
     assert metrics["results"]["요청한 속성대로 만든 비율"]["beats_floor"]
     assert (quick_runs(NAME).folder / "epochs-quick.gif").stat().st_size > 5000
-
-
-def without_detach(original):
-    class Discriminator(original):
-        def forward(self, x, labels=None):
-            return super().forward(x, labels)
-
-    return Discriminator
-
-
-class FirstOrderOnly(nn.Module):
-    pass
 
 
 def first_order_r1(D, real):

@@ -440,3 +440,13 @@ def test_many_drawn_faces_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(faces, "draw_faces", forbid)
     again = faces.load("sample", tmp_path / "새 폴더", faces=2001)
     assert again.provenance == first.provenance
+
+
+def test_shrinking_averages_the_cells():
+    whole = faces.load("sample", Path("없음"), True, faces=80)
+    small = faces.load("sample", Path("없음"), True, faces=80, size=32)
+    assert small.x_train.shape == (80, 32, 32, 3) and small.x_train.dtype == torch.uint8
+    mean = whole.x_val.double().view(-1, 32, 2, 32, 2, 3).mean(dim=(2, 4))
+    assert (small.x_val.double() - mean).abs().max() <= 0.5
+    assert small.provenance == whole.provenance and small.take_test()[0].shape[1:] == (32, 32, 3)
+    assert not Path("없음").exists()

@@ -15,7 +15,9 @@ from utils.visualization import (
     bar_figure,
     confusion_matrix_figure,
     drawable,
+    epoch_strip,
     hardest_pair_figure,
+    history_figure,
     image_grid,
     importance_figure,
     korean_font,
@@ -24,6 +26,7 @@ from utils.visualization import (
     log_axis,
     mask_figure,
     new_figure,
+    point_panels,
     refuse_missing_glyphs,
     text_heat,
     word_map,
@@ -126,3 +129,30 @@ def test_no_korean_font_is_an_error(monkeypatch):
     monkeypatch.undo()
     korean_font.cache_clear()
     assert korean_font()
+
+
+def test_history_figure_draws_every_value_of_every_run():
+    rows = [{"거리": 3.0, "답": 0.5}, {"거리": 2.0, "답": 0.6}]
+    histories = {"가": rows, "나": [*rows, {"거리": 1.0, "답": 0.7}]}
+    figure = history_figure(histories, {"자": ("거리",), "답": ("답", "거리")})
+    lines = [[line.get_label() for line in ax.lines] for ax in figure.axes]
+    assert lines == [["가, 거리", "나, 거리"], ["가, 답", "가, 거리", "나, 답", "나, 거리"]]
+    assert len(figure.axes[0].lines[1].get_xdata()) == 3
+    draw(figure)
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (9, 5)])
+def test_epoch_strip_shows_the_first_and_the_last_epoch(count, shown):
+    pages = [np.full((10, 8, 8, 3), k, np.uint8) for k in range(count)]
+    figure = epoch_strip(pages, "제목")
+    images = [np.asarray(image.get_array())[0, 0, 0] for image in figure.axes[0].images]
+    assert len(images) == 8 * shown and images[0] == 0 and images[-1] == count - 1
+    draw(figure)
+
+
+def test_point_panels_share_the_limits_of_the_first():
+    groups = {"진짜": torch.tensor([[2.0, 0], [0, -2]]), "만든 것": 9 * torch.ones(3, 2)}
+    figure = point_panels(groups, "점", columns=3)
+    shown = [ax for ax in figure.axes if ax.axison]
+    assert len(shown) == 2 and shown[0].get_xlim() == shown[1].get_xlim() == (-2.6, 2.6)
+    draw(figure)

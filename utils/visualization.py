@@ -486,6 +486,33 @@ def panel_figure(
     return figure
 
 
+def history_figure(
+    histories: Mapping[str, Sequence[Mapping[str, float]]], groups: Mapping[str, Sequence[str]]
+) -> Figure:
+    """여러 학습의 에폭마다의 기록을 칸으로 나누어 나란히 그립니다.
+
+    Args:
+        histories: 학습의 이름마다의 기록. 에폭의 수는 서로 달라도 됩니다.
+        groups: `{칸의 제목: 그 칸에 그릴 값의 이름들}`
+    """
+    panels = {title: {} for title in groups}
+    for title, names in groups.items():
+        for who, rows in histories.items():
+            for name in names:
+                values = [row[name] for row in rows]
+                panels[title][f"{who}, {name}"] = range(1, len(rows) + 1), values
+    return panel_figure(panels, "에폭", share=False)
+
+
+def epoch_strip(pages: Sequence[np.ndarray], title: str, columns: int = 8) -> Figure:
+    """에폭마다의 이미지 (N, H, W, 3) 가운데 다섯 에폭을 골라, 한 줄에 한 에폭씩 그립니다."""
+    last = len(pages) - 1
+    shown = sorted({0, min(1, last), last // 4, last // 2, last})
+    images = [image for k in shown for image in pages[k][:columns]]
+    titles = [f"에폭 {k + 1}" for k in shown for _ in range(columns)]
+    return image_grid(images, titles, columns, title)
+
+
 def heat_strips(rows: Mapping[str, np.ndarray], xlabel: str, title: str) -> Figure:
     """이름마다의 값 (칸, T)를 시간에 따른 색 띠로 그립니다. 파랑은 양수, 빨강은 음수입니다."""
     figure, axes = new_figure(len(rows), 1, width=8, height=1.3)

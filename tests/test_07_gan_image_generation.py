@@ -209,7 +209,8 @@ def test_network_shapes(size, batch_norm):
     x = G(torch.randn(3, 8))
     assert x.shape == (3, 3, size, size) and x.abs().max() <= 1 and D(x).shape == (3,)
     net, photos = lesson.AttributeNet(5, size), lesson.to_photos(x)
-    assert net(photos).shape == (3, 5) and net.maps(photos).shape[:2] == (3, 64)
+    assert net(photos).shape == (3, 5)
+    assert net.body(lesson.to_input(photos)).shape == (3, 64, size // 16, size // 16)
     norms = [m for m in D.modules() if isinstance(m, nn.BatchNorm2d)]
     assert bool(norms) is batch_norm
 
@@ -272,9 +273,17 @@ def test_precision_and_recall_tell_quality_from_variety():
 
 def test_kinds_covered():
     real = torch.tensor([[1, 0], [0, 1], [1, 1], [0, 0]]).bool()
-    assert lesson.kinds_covered(real, real) == 1
-    assert lesson.kinds_covered(torch.ones(4, 2).bool(), real) == 0.5
-    assert lesson.kinds_covered(torch.tensor([[True, False]] * 4), real) == 0.5
+    assert metrics.kinds_covered(real, real) == 1
+    assert metrics.kinds_covered(torch.ones(4, 2).bool(), real) == 0.5
+    assert metrics.kinds_covered(torch.tensor([[True, False]] * 4), real) == 0.5
+    never = torch.zeros(4, 2).bool()  # 진짜에도 없는 것은 빠진 것이 아님
+    assert metrics.kinds_covered(never, never) == 1
+
+
+def test_nearest_pair_differs_in_one_attribute_where_it_can():
+    labels = torch.tensor([[0, 1, 0], [1, 0, 1], [1, 1, 0], [0, 0, 1]])
+    assert metrics.nearest_pair(labels, 0).tolist() == [[0, 1, 0], [1, 1, 0]]
+    assert metrics.nearest_pair(labels, 2).tolist() == [[0, 1, 0], [0, 0, 1]]
 
 
 @relaxed
@@ -320,6 +329,8 @@ def test_nearest_photos(made_once):
     known = made_once.x_train
     apart, which = metrics.nearest_photos(known[5:9], known)
     assert which.tolist() == [5, 6, 7, 8] and apart.max() < 1e-3
+    apart, which = metrics.nearest_photos(known[5:9].flip(2), known)  # 뒤집어 외운 것도 알아봄
+    assert which.tolist() == [5, 6, 7, 8] and apart.max() < 1e-3
     apart, _ = metrics.nearest_photos(made_once.x_val, known)
     assert (apart > 0.01).all()
 
@@ -329,6 +340,9 @@ def test_gif_holds_every_page(tmp_path):
     plot.save_gif(tmp_path / "a.gif", pages)
     with Image.open(tmp_path / "a.gif") as image:
         assert image.n_frames == 5 and image.size == (256, 256)
+    plot.save_gif(tmp_path / "few.gif", [page[:10] for page in pages])  # 네 장으로 나누어지지 않음
+    with Image.open(tmp_path / "few.gif") as image:
+        assert image.size == (256, 128)
 
 
 # -- 학습 ---------------------------------------------------------------------------------
@@ -344,11 +358,11 @@ def test_attribute_net_learns(run, made_once):
 def test_no_nan_and_ema_follows(run, made_once):
     net = lesson.AttributeNet(11).eval()
     for refined in (True, False):
-        recipe = lesson.refined_recipe(run.config) if refined else lesson.Recipe()
+        recipe = lesson.refined_recipe(run.config) if refined else lesson.DCGAN
         G = lesson.make(run, lesson.Generator, 8, 4)
         D = lesson.make(run, lesson.Discriminator, 4, batch_norm=not refined)
         start = {key: value.clone() for key, value in G.state_dict().items()}
-        ema, album, history = lesson.train(run, net, G, D, recipe, 2, f"checkpoint-{refined}.pt")
+        ema, album, history = lesson.train(run, net, (G, D), recipe, 2, f"checkpoint-{refined}.pt")
         assert len(history) == len(album.pages) == 2
         assert all(math.isfinite(value) for row in history for value in row.values())
         assert not same(G.start.weight, start["start.weight"], 1e-6)

@@ -501,11 +501,36 @@ def neighbor_precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[f
 def nearest_photos(photos: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """사진 (N, H, W, 3)마다 가장 가까운 `known`까지의 거리 (N,)와 그 번호 (N,)입니다.
 
-    16x16으로 줄여 잰 픽셀(0~1)의 제곱 평균 제곱근입니다.
+    16x16으로 줄여 잰 픽셀(0~1)의 제곱 평균 제곱근입니다. 좌우로 뒤집은 `known`과도 견줍니다.
+    왜: 뒤집어 배운 모델은 뒤집힌 사진을 외울 수 있습니다.
     """
-    small = [
-        F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2).float() / 255, 16).flatten(1)
-        for x in (photos, known)
-    ]
-    nearest = torch.cdist(*small).min(dim=1)
-    return nearest.values / small[0].shape[1] ** 0.5, nearest.indices
+    ours, theirs = (
+        F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2).float() / 255, 16) for x in (photos, known)
+    )
+    both = torch.cat([theirs, theirs.flip(3)]).flatten(1)
+    nearest = torch.cdist(ours.flatten(1), both).min(dim=1)
+    return nearest.values / both.shape[1] ** 0.5, nearest.indices % len(known)
+
+
+def scipy_frechet(a: Tensor, b: Tensor) -> float:
+    """scipy로 구한 프레셰 거리입니다. 특징 (N, D), (M, D)"""
+    from scipy import linalg
+
+    A, B = np.cov(a.T), np.cov(b.T)
+    apart = (a.mean(dim=0) - b.mean(dim=0)).square().sum().item()
+    return apart + np.trace(A + B) - 2 * np.trace(linalg.sqrtm(A @ B).real)
+
+
+def kinds_covered(fake: Tensor, real: Tensor) -> float:
+    """속성(bool (N, K), (M, K))마다의 있음과 없음 가운데, 가짜에도 모자라지 않는 것의 비율입니다.
+
+    진짜의 몫의 5분의 1이 되지 않으면 모자란 것입니다.
+    """
+    ours, theirs = (torch.cat([has, ~has], dim=1).double().mean(dim=0) for has in (fake, real))
+    return (ours >= 0.2 * theirs).double().mean().item()  # 왜 >=: 진짜에도 없으면 빠진 것이 아님
+
+
+def nearest_pair(labels: Tensor, k: int) -> Tensor:
+    """속성 k가 없는 첫 줄과, k가 있으면서 나머지가 가장 비슷한 줄 (2, K)입니다. 속성 (N, K)"""
+    without, having = labels[labels[:, k] == 0][0], labels[labels[:, k] == 1]
+    return torch.stack([without, having[(having != without).sum(dim=1).argmin()]])

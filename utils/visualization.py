@@ -322,12 +322,14 @@ def point_panels(groups: Mapping[str, Tensor], title: str, columns: int = 3) -> 
 
 
 def save_gif(path: Path, pages: Sequence[np.ndarray], columns: int = 4) -> None:
-    """얼굴 (N, H, W, 3)의 묶음마다 한 장씩, 격자로 붙여 움직이는 GIF로 저장합니다."""
+    """사진 (N, H, W, 3)의 묶음마다 한 장씩, 격자로 붙여 움직이는 GIF로 저장합니다.
+
+    `columns`장이 안 되는 마지막 줄은 버립니다.
+    """
     frames = []
     for photos in pages:
-        rows = [
-            np.concatenate(photos[k : k + columns], axis=1) for k in range(0, len(photos), columns)
-        ]
+        starts = range(0, len(photos) - columns + 1, columns)
+        rows = [np.concatenate(photos[k : k + columns], axis=1) for k in starts]
         frames.append(Image.fromarray(np.concatenate(rows)))
     content = io.BytesIO()
     options = {"save_all": True, "append_images": frames[1:], "duration": 400, "loop": 0}

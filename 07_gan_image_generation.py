@@ -85,9 +85,9 @@ def mlp(sizes: Sequence[int], activation: Callable = nn.ReLU) -> nn.Sequential:
 
 # %% [markdown]
 # ## 7.1 두 모델의 게임
-# **왜 필요할까요?** 앞의 강의에는 정답이 있었습니다. 새 얼굴을 만드는 일에는 정답이 없습니다.
-# **GAN**(Goodfellow 외 2014)은 **생성자**(generator) G가 잡음 z(**잠재 벡터**, latent vector)로
-# 가짜를 만들고, **판별자**(discriminator) D가 진짜와 가짜를 가립니다. D의 답이 G의 손실이 됩니다.
+# **왜 필요할까요?** 새 얼굴을 만드는 일에는 정답이 없습니다. **GAN**(Goodfellow 외 2014)에서
+# **생성자**(generator) G는 잡음 z, 곧 **잠재 벡터**(latent vector)로 가짜를 만들고,
+# **판별자**(discriminator) D는 진짜와 가짜를 가립니다. D의 답이 G의 손실이 됩니다.
 # ```text
 # 게임      min(G) max(D)  V = 평균(진짜 x) log D(x) + 평균(가짜 x) log(1 - D(x))  D = sigmoid(점수)
 # 최적의 D  D*(x) = p(x) / (p(x) + q(x))         p 진짜의 밀도, q 가짜의 밀도

@@ -472,8 +472,9 @@ class PixelGaussian:
     def __init__(self, photos: Tensor, share: float = 0.9) -> None:
         self.shape, x = photos.shape[1:], photos[:4000].flatten(1).float()
         self.mean = x.mean(dim=0)
-        torch.manual_seed(0)  # 왜: svd_lowrank는 난수를 씀
-        _, values, components = torch.svd_lowrank(x - self.mean, min(128, len(x) - 1), niter=3)
+        with torch.random.fork_rng(devices=[]):  # 왜: svd_lowrank는 난수를 씀
+            torch.manual_seed(0)
+            _, values, components = torch.svd_lowrank(x - self.mean, min(128, len(x) - 1), niter=3)
         explained = values.square().cumsum(dim=0) / (x - self.mean).square().sum()
         count = int((explained < share).sum()) + 1
         self.components, self.std = components[:, :count], values[:count] / (len(x) - 1) ** 0.5

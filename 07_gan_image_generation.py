@@ -56,7 +56,7 @@ class Config:
     width: int = setting(24, "생성자와 판별자의 너비", low=4)
     latent: int = setting(64, "잠재 벡터의 차원", low=2)
     r1: float = setting(1.0, "R1 벌점의 크기", low=0)
-    faces: int = setting(8000, "데이터를 주지 않을 때 그릴 학습 얼굴의 수", low=80)
+    faces: int = setting(8000, "학습에 쓸 얼굴의 수. 데이터가 없으면 그만큼 그림", low=80)
     ring_steps: int = setting(1500, "고리 실험의 걸음 수", low=10)
     make: str = option("", "이 속성의 얼굴을 만들고 끝냅니다", metavar="속성[,속성]")
 
@@ -491,8 +491,8 @@ def section_step(run: Run) -> None:
 # 값을 서로 견줄 수 없습니다.
 # ```text
 # 프레셰 거리  |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))  특징의 평균 m, 공분산 C (Heusel 외 2017)
-# 정밀도       진짜마다 3번째로 가까운 진짜까지를 반지름으로 그린 원에, 가짜가 하나라도 드는 비율
-# 재현율       가짜마다 3번째로 가까운 가짜까지를 반지름으로 그린 원에, 진짜가 하나라도 드는 비율
+# 정밀도       진짜마다 3번째로 가까운 진짜까지를 반지름으로 원을 그림. 어느 원에든 드는 가짜의 비율
+# 재현율       가짜마다 3번째로 가까운 가짜까지를 반지름으로 원을 그림. 어느 원에든 드는 진짜의 비율
 # ```
 # 정밀도와 재현율은 Kynkäänniemi 외(2019)의 것입니다. (C1 C2)^(1/2)의 대각합은 대칭 행렬
 # C1^(1/2) C2 C1^(1/2)의 고윳값의 제곱근의 합과 같습니다.
@@ -719,7 +719,7 @@ def section_training(run: Run, net: AttributeNet) -> tuple[nn.Module, nn.Module,
 # **왜 필요할까요?** 숫자 하나로는 품질이 나쁜지 다양성이 모자란지 알 수 없고, 학습 얼굴을 외워도
 # 좋은 값이 나옵니다. 그래서 나누어 봅니다. 테스트 얼굴의 절반과 견줍니다.
 # ```text
-# 기준선     잡음 / 평균 얼굴 하나 / PCA 정규분포(분산의 75 %나 95 %를 설명하는 주성분) / DCGAN
+# 기준선     잡음 / 평균 얼굴 하나 / PCA 정규분포(분산의 75 %나 95 %, 많아야 128개) / DCGAN
 # 천장       진짜와 진짜. 테스트의 나머지 절반. 완벽한 생성자가 얻을 값
 # 외우기     만든 얼굴에서 가장 가까운 학습 얼굴까지의 거리를 진짜 테스트 얼굴의 것과 견줌
 # ```
@@ -765,8 +765,8 @@ def section_result(run: Run, net: AttributeNet, G: nn.Module, plain: nn.Module) 
     text = "가장 가까운 학습 얼굴까지의 거리(중앙값)가 진짜 테스트 얼굴의 절반보다 깁니다"
     run.claim(text, median, median["만든 얼굴"] > median["진짜 테스트 얼굴"] / 2, unit="")
     images = [*pair[0][:8].numpy(), *data.x_train[near[:8]].numpy()]
-    titles = ["만든 얼굴"] * 8 + ["가까운 학습 얼굴"] * 8
-    run.figure(plot.image_grid(images, titles, 8, "외운 것은 아닌지"), "09_nearest")
+    titles = ["만든 얼굴"] * 8 + ["학습 (뒤집어 비교)"] * 8
+    run.figure(plot.image_grid(images, titles, 8, "가장 가까운 학습 얼굴"), "09_nearest")
 
 
 # %% [markdown]

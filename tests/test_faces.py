@@ -246,15 +246,17 @@ def write_album(folder: Path, count: int, form: str = "{}.png") -> list[Path]:
 
 def test_a_folder_of_grey_photos(tmp_path):
     folder = tmp_path / "가족 사진"
-    write_album(folder, 396)
+    write_album(folder, 240)
     for k, (width, height) in enumerate(((1, 1), (1, 90), (90, 1), (3000, 2))):
-        write_photo(folder / f"좁은 {k}.PNG", 9, width, height)
+        write_photo(folder / f"좁은 {k}.PNG", 250 + k, width, height)
     data = faces.load("original", folder, offline=True)
-    assert data.provenance.name == "가족 사진" and "속성은 주성분의 부호" in str(data.provenance)
+    assert data.provenance.name == "가족 사진" and "속성은 주성분의 크고 작음" in str(
+        data.provenance
+    )
     assert data.attribute_names == tuple(f"성분 {k}" for k in range(1, 9))
     x, y = data.take_test()
-    assert [len(part) for part in (data.x_train, data.x_val, x)] == [280, 40, 80]
-    assert y.shape == (80, 8) and set(y.unique().tolist()) == {0, 1}
+    assert [len(part) for part in (data.x_train, data.x_val, x)] == [172, 24, 48]
+    assert y.shape == (48, 8) and set(y.unique().tolist()) == {0, 1}
     assert (data.y_train.float().mean(dim=0)[:1] - 0.5).abs() <= 0.02  # 중앙값으로 나눔
     assert (x[..., 0] == x[..., 2]).all()
 
@@ -270,7 +272,7 @@ def test_photos_one_level_below(tmp_path):
 
 @pytest.mark.parametrize(("count", "sizes"), [(60, (38, 10, 12)), (110, (77, 11, 22))])
 def test_the_split_of_a_folder(count, sizes, tmp_path):
-    write_album(tmp_path, count)
+    write_album(tmp_path, count, "{:03}.png")  # 이름의 순서가 밝기의 순서
     data = faces.load("original", tmp_path, offline=True)
     test = data.take_test()[0]
     assert tuple(map(len, (data.x_train, data.x_val, test))) == sizes
@@ -284,7 +286,7 @@ def shade(images: torch.Tensor) -> list[int]:
 
 
 def test_a_large_folder_is_cut(tmp_path):
-    write_album(tmp_path, 200)
+    write_album(tmp_path, 200, "{:03}.png")
     data = faces.load("original", tmp_path, offline=True, faces=80)
     assert data.provenance.num_train + data.provenance.num_val + data.provenance.num_test == 110
     assert max(shade(data.x_train)) > 150  # 섞은 뒤에 자름
@@ -450,3 +452,32 @@ def test_shrinking_averages_the_cells():
     assert (small.x_val.double() - mean).abs().max() <= 0.5
     assert small.provenance == whole.provenance and small.take_test()[0].shape[1:] == (32, 32, 3)
     assert not Path("없음").exists()
+
+
+def test_copies_of_a_photo_are_left_out(tmp_path, capsys):
+    for path in write_album(tmp_path, 70, "{:03}.png"):
+        (tmp_path / f"{path.stem} (1).png").write_bytes(path.read_bytes())
+    data = faces.load("original", tmp_path, offline=True)
+    together = torch.cat([data.x_train, data.x_val, data.take_test()[0]])
+    assert sorted(shade(together)) == list(range(70))
+    assert "내용이 같은 사진 70장" in capsys.readouterr().out
+
+
+def test_a_folder_of_one_photo_is_refused(tmp_path):
+    photo = write_album(tmp_path, 1)[0].read_bytes()
+    for k in range(80):
+        (tmp_path / f"copy {k}.png").write_bytes(photo)
+    with pytest.raises(UserError, match="사진이 1장입니다"):
+        faces.load("original", tmp_path, offline=True)
+
+
+def test_a_changed_photo_of_the_same_size_is_read_again(tmp_path):
+    paths = write_album(tmp_path, 62, "{:03}.png")
+    before = faces.load("original", tmp_path, offline=True)
+    old = paths[0].stat()
+    content = bytearray(paths[1].read_bytes())
+    paths[0].write_bytes(bytes(content) + bytes(max(0, old.st_size - len(content))))
+    after = faces.load("original", tmp_path, offline=True)
+    assert after.provenance.num_train != before.provenance.num_train or not torch.equal(
+        after.x_train, before.x_train
+    )

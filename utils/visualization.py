@@ -507,8 +507,8 @@ def history_figure(
 
 
 def epoch_strip(pages: Sequence[np.ndarray], title: str, columns: int = 8) -> Figure:
-    """에폭마다의 이미지 (N, H, W, 3) 가운데 다섯 에폭을 골라, 한 줄에 한 에폭씩 그립니다."""
-    last = len(pages) - 1
+    """에폭마다의 이미지 (N, H, W, 3) 가운데 많아야 다섯 에폭을, 한 줄에 한 에폭씩 그립니다."""
+    last, columns = len(pages) - 1, min(columns, len(pages[0]))
     shown = sorted({0, min(1, last), last // 4, last // 2, last})
     images = [image for k in shown for image in pages[k][:columns]]
     titles = [f"에폭 {k + 1}" for k in shown for _ in range(columns)]

@@ -35,7 +35,7 @@ from utils.datasets.detection import IMAGE_SUFFIXES, read_text
 from utils.errors import UserError
 from utils.files import write_atomically
 
-VERSION = 1  # 그리는 코드가 바뀌면 올림. 왜: 옛 코드로 그려 둔 파일을 쓰지 않게 함
+VERSION = 1  # 그리거나 읽는 코드가 바뀌면 올림. 왜: 옛 코드로 만든 파일을 쓰지 않게 함
 SIZE, BLOCK, COLUMNS = 64, 64, 66
 FEWEST, COMPONENTS = 60, 8
 PHOTO_SUFFIXES = IMAGE_SUFFIXES | {".pgm"}
@@ -156,7 +156,7 @@ class Portrait:
 
 
 def draw_backdrop(face: Portrait) -> None:
-    """한쪽에서 다른 쪽으로 색이 변하는 배경, 어깨, 목입니다."""
+    """한쪽에서 다른 쪽으로 색이 변하는 배경과 어깨입니다."""
     hue, angle, value = face.draw(0, 1), face.draw(0, 2 * np.pi), face.draw(0.3, 0.95)
     first = paint_color(hue, face.draw(0.1, 0.5), value)
     last = paint_color(hue + face.draw(-0.15, 0.15), face.draw(0.1, 0.5), 0.75 * value)
@@ -362,11 +362,14 @@ def load(
 ) -> FaceDataset:
     """얼굴을 찾습니다. 인자의 뜻은 `mnist.load`와 같습니다.
 
-    사진만 있는 폴더에는 속성이 없으므로, 학습 사진의 주성분 여덟 개의 부호를 속성으로 씁니다.
+    사진만 있는 폴더에는 속성이 없으므로, 학습 사진의 주성분 여덟 개가 중앙값보다 큰지를 속성으로
+    씁니다. 내용이 같은 사진은 한 장만 씁니다. 사람마다의 폴더이면 같은 사람이 학습과 테스트에 함께
+    있을 수 있습니다.
 
     Args:
         folder: `celeba`가 든 폴더나 그 폴더, 또는 사진이 바로 아래나 한 단계 아래에 있는 폴더.
-        faces: 학습에 쓸 얼굴의 수. 검증은 8분의 1, 테스트는 4분의 1입니다.
+        faces: 학습에 쓸 얼굴의 수. 검증은 8분의 1, 테스트는 4분의 1입니다. 사진이 든 폴더는
+            모두 합해 이 수의 8분의 11까지를 70, 10, 20 %로 나눕니다.
         size: 얼굴의 한 변. 64보다 작으면 칸의 평균으로 줄입니다.
 
     Raises:
@@ -404,13 +407,15 @@ def read_local(folder: Path, faces: int) -> FaceDataset | None:
         name, detail, (paths, *lists) = "CelebA", str(root), list_celeba(root, faces)
         make = partial(read_celeba, paths, *lists)
     else:
-        name, detail = folder.resolve().name, f"{folder}, 속성은 주성분의 부호"
+        name, detail = folder.resolve().name, f"{folder}, 속성은 주성분의 크고 작음"
         paths = list_photos(folder)
         make = partial(read_photos, folder, paths, faces)
     if not paths:
         return None
-    lines = sorted(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}" for path in paths)
-    digest = hashlib.sha256("\n".join([*lines, str(faces)]).encode()).hexdigest()[:12]
+    files = [*paths, *((root / name for name in CELEBA_FILES) if root else ())]
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
+    lines = sorted(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+    digest = hashlib.sha256("\n".join([*lines, f"{faces} {VERSION}"]).encode()).hexdigest()[:12]
     found = cached(folder / f"faces-{SIZE}-{digest}.npz", make)
     return FaceDataset(name, "original", detail, found)
 
@@ -494,6 +499,8 @@ def read_celeba(paths: Sequence[Path], labels: Array, part: Array, names: Sequen
     labels, part = labels[kept], part[kept]
     share = labels[part == 0].mean(axis=0)
     usual = (share >= 0.02) & (share <= 0.98)
+    if not usual.any():
+        raise UserError("CelebA의 목록에 쓸 수 있는 속성이 하나도 없습니다. 목록을 다시 받으세요.")
     return split_faces(images, labels[:, usual], part, np.array(names)[usual])
 
 
@@ -527,13 +534,22 @@ def too_few(folder: Path, count: int) -> UserError:
 def read_photos(folder: Path, paths: Sequence[Path], faces: int) -> Faces:
     """섞어서 나눈 사진과, 학습 사진의 주성분으로 만든 속성입니다. 검증 10 %, 테스트 20 %입니다."""
     order = np.random.default_rng(0).permutation(len(paths))[: max(FEWEST, faces * 11 // 8)]
-    images, kept = decode([paths[k] for k in order])
-    if len(kept) < FEWEST:
-        raise too_few(folder, len(kept))
-    num_val, num_test = max(10, len(kept) // 10), len(kept) // 5
-    part = np.repeat([2, 1, 0], [num_test, num_val, len(kept) - num_val - num_test])
+    images = without_copies(decode([paths[k] for k in order])[0])
+    if len(images) < FEWEST:
+        raise too_few(folder, len(images))
+    num_val, num_test = max(10, len(images) // 10), len(images) // 5
+    part = np.repeat([2, 1, 0], [num_test, num_val, len(images) - num_val - num_test])
     names = [f"성분 {k + 1}" for k in range(COMPONENTS)]
     return split_faces(images, component_signs(images, part == 0), part, names)
+
+
+def without_copies(images: Array) -> Array:
+    """내용이 같은 사진을 한 장만 남깁니다. 왜: 학습과 테스트에 함께 있지 않게 함"""
+    contents = [hashlib.sha256(image.tobytes()).digest() for image in images]
+    _, first = np.unique(contents, return_index=True)
+    if len(first) < len(images):
+        print(f"  내용이 같은 사진 {len(images) - len(first):,}장을 뺐습니다.")
+    return images[np.sort(first)]
 
 
 def component_signs(images: Array, is_train: Array) -> Array:

@@ -447,13 +447,12 @@ def make(run: Run, build: Callable[..., nn.Module], *args, **options) -> nn.Modu
 # 사진 (B, H, W, 3), 0~255를 (B, 3, H, W), -1~1로 바꾸고 되돌림
 to_input = lambda photos: photos.permute(0, 3, 1, 2) / 127.5 - 1
 to_photos = lambda x: ((x + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
-# 모든 매개변수의 기울기를 한 벡터로 본 길이. 기울기가 없으면 0
-gradient_length = lambda m: get_total_norm(p.grad for p in m.parameters() if p.grad is not None)
 
 
 @chapter.section("7.4", "생성자, 판별자와 학습 한 걸음")
 def section_step(run: Run) -> None:
     config, data = run.config, load(run)
+    length = lambda m: get_total_norm(p.grad for p in m.parameters() if p.grad is not None)
     G = Generator(config.latent, config.width, config.size).to(run.device)
     D = Discriminator(config.width, config.size, batch_norm=True).to(run.device)
     print(f"  매개변수: 생성자 {count_parameters(G):,}개, 판별자 {count_parameters(D):,}개")
@@ -461,12 +460,12 @@ def section_step(run: Run) -> None:
     run.check("사진으로 바꾸었다가 되돌리기", to_photos(real).cpu(), data.x_train[:32], atol=0)
     fake = G(torch.randn(32, config.latent, device=run.device))
     discriminator_loss(D(real), D(fake.detach())).backward()
-    run.check("판별자의 걸음이 생성자에 주는 기울기", gradient_length(G), 0.0, atol=0)
-    before = gradient_length(D)
+    run.check("판별자의 걸음이 생성자에 주는 기울기", length(G), 0.0, atol=0)
+    before = length(D)
     D.requires_grad_(False)
     generator_loss(D(fake)).backward(retain_graph=True)
     D.requires_grad_(True)
-    run.check("생성자의 걸음 앞뒤의 판별자의 기울기", gradient_length(D), before, atol=0)
+    run.check("생성자의 걸음 앞뒤의 판별자의 기울기", length(D), before, atol=0)
     right = torch.cat([p.grad.flatten() for p in G.parameters()])
     G.zero_grad()
     discriminator_loss(D(real), D(fake)).backward()  # detach를 빠뜨림
@@ -604,15 +603,15 @@ def section_ruler(run: Run) -> AttributeNet:
 # DCGAN    0.0002   0.5, 0.999   없음        없음           없음          그대로
 # 다듬음   --lr     0.0, 0.99    R1 (--r1)   0.998          예열, 내림    절반은 좌우로 뒤집음
 # ```
-# DCGAN의 가중치는 논문대로 표준편차 0.02에서, 다듬은 것은 PyTorch의 기본에서 시작합니다.
-# R1은 여덟 걸음마다 여덟 배로 계산합니다(Karras 외 2020은 열여섯 걸음마다). 한 걸음에 1)~5)를
-# 두 번, 판별자와 생성자의 차례로 합니다.
+# DCGAN의 가중치는 논문대로 표준편차 0.02에서, 다듬은 것은 PyTorch의 기본에서 시작합니다. 다듬은
+# 것은 기울기의 길이를 20으로 자릅니다(2강 2.7절). R1은 여덟 걸음마다 여덟 배로 계산합니다(Karras
+# 외 2020은 열여섯 걸음마다). 한 걸음에 1)~5)를 두 번, 판별자와 생성자의 차례로 합니다.
 
 
 # %%
-Recipe = namedtuple("Recipe", "lr betas r1 ema refined")  # refined: 학습률 일정과 뒤집기
-DCGAN = Recipe(0.0002, (0.5, 0.999), r1=0.0, ema=0.0, refined=False)
-refined_recipe = lambda config: Recipe(config.lr, (0.0, 0.99), config.r1, 0.998, refined=True)
+Recipe = namedtuple("Recipe", "lr betas r1 ema clip refined")  # refined: 학습률 일정과 뒤집기
+DCGAN = Recipe(0.0002, (0.5, 0.999), r1=0.0, ema=0.0, clip=math.inf, refined=False)
+refined_recipe = lambda config: Recipe(config.lr, (0.0, 0.99), config.r1, 0.998, 20.0, True)
 normal = lambda seed, shape: np.random.default_rng(seed).standard_normal(shape, np.float32)
 draw_latent = lambda count, latent, seed=0: torch.from_numpy(normal(seed, (count, latent)))
 
@@ -660,6 +659,7 @@ def train(run: Run, net: AttributeNet, models: Sequence, recipe: Recipe, epochs:
                 loss = loss + often * recipe.r1 / 2 * r1_penalty(lambda t, y=labels: D(t, y), real)
             optimizer_d.zero_grad()  # 3) 기울기 비우기
             loss.backward()  # 4) 역전파
+            lengths = [nn.utils.clip_grad_norm_(D.parameters(), recipe.clip)]
             optimizer_d.step()  # 5) 매개변수 갱신
             D.requires_grad_(False)  # 생성자의 걸음은 판별자에 기울기를 남기지 않음 (7.4절)
             with autocast(run.device, run.dtype):
@@ -667,12 +667,13 @@ def train(run: Run, net: AttributeNet, models: Sequence, recipe: Recipe, epochs:
             loss = generator_loss(score)  # 2) 손실
             optimizer_g.zero_grad()  # 3) 기울기 비우기
             loss.backward()  # 4) 역전파
+            lengths.append(nn.utils.clip_grad_norm_(G.parameters(), recipe.clip))
             optimizer_g.step()  # 5) 매개변수 갱신
             D.requires_grad_(True)
             schedulers[0].step(), schedulers[1].step()
             update_ema(ema, G, min(recipe.ema, (step + 1) / (step + 10)))  # 처음에는 빨리 따라감
             answers = [s.detach().sigmoid().mean() for s in scores]
-            health += torch.stack([*answers, *map(gradient_length, (D, G))]) / steps
+            health += torch.stack([*answers, *lengths]) / steps
         row = dict(zip(HEALTH, health.tolist(), strict=True))  # 왜 먼저: GPU가 마치기를 기다림
         row["초"] = time.perf_counter() - start
         z = draw_latent(len(goal[0]), config.latent)
@@ -688,8 +689,7 @@ def train(run: Run, net: AttributeNet, models: Sequence, recipe: Recipe, epochs:
 def section_training(run: Run, net: AttributeNet) -> tuple[nn.Module, nn.Module, nn.Module]:
     config, sizes = run.config, (run.config.width, run.config.size)
     ours = make(run, Generator, config.latent, *sizes), make(run, Discriminator, *sizes)
-    recipe = refined_recipe(config)
-    ema, album, rows = train(run, net, ours, recipe, config.epochs, "checkpoint.pt")
+    ema, album, rows = train(run, net, ours, refined_recipe(config), config.epochs, "checkpoint.pt")
     model_utils.save_weights(run.path("model.pt"), ema)
     print("  DCGAN")
     other = make(run, Generator, config.latent, *sizes), make(run, Discriminator, *sizes, True)

@@ -645,7 +645,7 @@ def train(run: Run, net: AttributeNet, models: Sequence, recipe: Recipe, epochs:
         start, health = time.perf_counter(), torch.zeros(len(HEALTH), device=run.device)
         batches = iterate_batches(x, y, size, shuffle=True, drop_last=True)
         batches = enumerate(tqdm(batches, total=steps, leave=False, disable=None), epoch * steps)
-        for step, (photos, labels) in batches:  # step은 처음부터 센 걸음
+        for step, (photos, labels) in batches:  # 처음부터 센 걸음. 에폭 안에서는 step % steps
             real = to_input(photos)
             if recipe.refined:
                 flipped = torch.rand(len(real), 1, 1, 1, device=run.device) < 0.5

@@ -9,7 +9,7 @@
 | 데이터 | CIFAR-10 (약 170 MB, 처음 한 번 내려받음). 네트워크가 없으면 코드로 그린 장면 |
 | 실행 | `python 03_cnn_image_classification.py` |
 | 빠른 확인 | `python 03_cnn_image_classification.py --quick` |
-| 기대 결과 | 테스트 정확도 91.16 ± 0.06 %, MLP 55.64 % (CIFAR-10 3회, 725초) |
+| 기대 결과 | 테스트 정확도 91.16 ± 0.06 %, MLP 55.64 % (CIFAR-10 3회, 12분) |
 | 확인한 환경 | CPU 2코어, torch 2.15.0, Python 3.11.7, 2026-11-21 |
 """
 

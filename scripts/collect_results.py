@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import re
 import statistics
 import sys
@@ -84,7 +85,16 @@ def describe(name: str, result: dict) -> str:
     """예: 테스트 정확도 99.38 ± 0.05 %"""
     if result["unit"] == "%":
         return f"{name} {100 * result['mean']:.2f} ± {100 * result['std']:.2f} %"
-    return f"{name} {result['mean']:.4g} ± {result['std']:.1g} {result['unit']}".rstrip()
+    if not result["std"]:
+        return f"{name} {result['mean']:.4g} ± 0 {result['unit']}".rstrip()
+    digits = max(0, 1 - math.floor(math.log10(result["std"])))  # 표준편차의 유효 숫자 둘까지
+    mean, std = (f"{result[key]:.{digits}f}" for key in ("mean", "std"))
+    return f"{name} {mean} ± {std} {result['unit']}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    """예: 359초, 20분(10분부터)"""
+    return f"{seconds:.0f}초" if seconds < 600 else f"{seconds / 60:.0f}분"
 
 
 def data_name(entry: dict) -> str:
@@ -114,7 +124,7 @@ def readme_table(expected: dict) -> str:
                     data_name(entry),
                     floor,
                     describe(name, result) + " (넘지 못함)" * (not result["beats_floor"]),
-                    f"{entry['seconds']:.0f}초",
+                    duration(entry["seconds"]),
                     f"{entry['peak_memory_mb'] / 1000:.1f} GB",
                     f"{entry['device']}, {entry['dtype']}",
                     f"torch {entry['versions']['torch'].split('+')[0]}",
@@ -134,7 +144,7 @@ def header_rows(entries: dict) -> dict[str, str]:
     name, result = (beaten or [*found])[0]
     unit = "%" if result["unit"] == "%" else ""  # 다른 단위는 결과에만 적음. 왜: 한 줄이 길어짐
     floor = f"{result['floor']} {percent(result['floor_mean'], unit)}"
-    where = f"{data_name(entry)} {len(entry['seeds'])}회, {entry['seconds']:.0f}초"
+    where = f"{data_name(entry)} {len(entry['seeds'])}회, {duration(entry['seconds'])}"
     versions = entry["versions"]
     torch_version = versions["torch"].split("+")[0]
     return {

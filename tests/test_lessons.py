@@ -29,6 +29,7 @@ MINIMUM = {
     "05_lstm_sequence_prediction": {"checks": 14, "claims": 8, "figures": 8},
     "06_yolo_object_detection": {"checks": 16, "claims": 7, "figures": 9},
     "07_gan_image_generation": {"checks": 14, "claims": 8, "figures": 9},
+    "08_transformer_nlp": {"checks": 18, "claims": 8, "figures": 8},
 }
 TRAINING = {  # 학습하고 model.pt를 저장하는 절
     "01_pytorch_basics": "1.7,1.9",
@@ -38,6 +39,7 @@ TRAINING = {  # 학습하고 model.pt를 저장하는 절
     "05_lstm_sequence_prediction": "5.6",
     "06_yolo_object_detection": "6.8",
     "07_gan_image_generation": "7.6",
+    "08_transformer_nlp": "8.8",
 }
 MAY_LOSE = {  # 기준선을 넘지 못해도 되는 결과. 센 기준선이거나(4강) 넘을 수 없는 것임(5강)
     "04_rnn_text_classification": {"테스트 정확도", "기준선과 함께"},

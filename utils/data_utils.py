@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -281,23 +281,150 @@ def plain_text_loader(
     return DataLoader(pairs, batch_size, shuffle=True, collate_fn=collate)
 
 
-def learn_subwords(texts: Iterable[str], size: int) -> str:
-    """sentencepiece가 글에서 배운 부분 낱말 `size`개의 모델을 base64 글자로 돌려줍니다."""
+def learn_subwords(texts: Iterable[str], size: int, **options: Any) -> str:
+    """sentencepiece가 글에서 배운 부분 낱말 `size`개의 모델을 base64 글자로 돌려줍니다.
+
+    Args:
+        options: sentencepiece의 옵션. 아래에서 정한 것도 바꿀 수 있습니다.
+    """
     from sentencepiece import SentencePieceTrainer
 
     texts, model = list(texts), io.BytesIO()
     letters = len(set("".join(texts)))  # 왜: 나온 글자보다 적으면 sentencepiece가 멈춤
-    SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=model,
-        vocab_size=max(size, letters + 100),
-        hard_vocab_limit=False,  # 왜: 글이 적으면 `size`개를 채우지 못함
-        normalization_rule_name="nmt_nfkc_cf",
-        input_sentence_size=50000,
-        num_threads=1,  # 왜: 스레드가 여럿이면 실행마다 결과가 조금 다름
-        minloglevel=2,
-    )
+    defaults = {
+        "vocab_size": max(size, letters + 100),
+        "hard_vocab_limit": False,  # 왜: 글이 적으면 `size`개를 채우지 못함
+        "normalization_rule_name": "nmt_nfkc_cf",
+        "input_sentence_size": 50000,
+        "num_threads": 1,  # 왜: 스레드가 여럿이면 실행마다 결과가 조금 다름
+        "minloglevel": 2,
+    }
+    given = defaults | options
+    SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=model, **given)
     return base64.b64encode(model.getvalue()).decode()
+
+
+class Subwords:
+    """두 언어가 함께 쓰는 부분 낱말의 번호표입니다(4강 4.1절). 소문자로 바꾸어 자릅니다.
+
+    번호 0은 빈자리, 1은 모름, 2는 시작, 3은 끝입니다. `model`은 `learn_subwords`의 것입니다.
+    """
+
+    def __init__(self, model: str) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        self.model = model
+        self.processor = SentencePieceProcessor(model_proto=base64.b64decode(model))
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], size: int, **options: Any) -> Subwords:
+        """글에서 BPE로 부분 낱말 `size`개를 배웁니다. `options`는 sentencepiece의 옵션입니다."""
+        plan = {"model_type": "bpe", "normalization_rule_name": "nmt_nfkc", "pad_id": 0}
+        plan |= {"unk_id": 1, "bos_id": 2, "eos_id": 3, "character_coverage": 1.0} | options
+        return cls(learn_subwords([text.lower() for text in texts], size, **plan))
+
+    def __len__(self) -> int:
+        return self.processor.get_piece_size()
+
+    def encode(self, text: str) -> list[int]:
+        """글을 번호로 바꿉니다. 시작과 끝은 붙이지 않습니다."""
+        return self.processor.encode(text.lower())
+
+    def encode_sentence(self, text: str, most: int) -> list[int]:
+        """학습자가 준 문장을 번호로 바꿉니다.
+
+        Raises:
+            UserError: 빈 문장이거나 `most`토큰을 넘을 때.
+        """
+        if not text.strip():
+            raise UserError("빈 문장을 주었습니다. 번역할 문장을 따옴표로 묶어 주세요.")
+        numbers = self.encode(text) or [1]
+        if len(numbers) > most:
+            raise UserError(f"문장이 {most}토큰보다 깁니다. 짧은 문장으로 나누어 주세요.")
+        return numbers
+
+    def decode(self, numbers: Iterable[int]) -> str:
+        """번호를 글로 바꿉니다. 빈자리, 모름, 시작, 끝은 뺍니다."""
+        return self.processor.decode([number for number in numbers if number > 3])
+
+    def pieces(self, numbers: Iterable[int]) -> list[str]:
+        """번호마다의 부분 낱말입니다. 띄어쓰기는 `_`가 됩니다."""
+        return [self.processor.id_to_piece(k).replace("\u2581", "_") for k in numbers]
+
+
+class Parallel(NamedTuple):
+    """번호로 바꾼 번역 짝 N개입니다. 뒤쪽은 빈자리 0으로 채웠습니다."""
+
+    source: Tensor  # (N, S)
+    target: Tensor  # (N, T)  시작 y1 y2 ...
+    answer: Tensor  # (N, T)  y1 y2 ... 끝
+
+    @property
+    def lengths(self) -> tuple[Tensor, Tensor]:
+        """원문과 번역문의 토큰 수, 둘 다 (N,)입니다. 번역문에는 끝도 셉니다."""
+        return (self.source > 0).sum(dim=1), (self.answer > 0).sum(dim=1)
+
+    def take(self, index: Tensor) -> Parallel:
+        """고른 짝의 묶음입니다. 그 가운데 가장 긴 것까지만 남깁니다."""
+        rows = Parallel(*(column[index] for column in self))
+        S, T = (int(length.max()) for length in rows.lengths)
+        return Parallel(rows.source[:, :S], rows.target[:, :T], rows.answer[:, :T])
+
+    def first(self, count: int) -> Parallel:
+        """앞의 `count`개입니다."""
+        return Parallel(*(column[:count] for column in self))
+
+    def padding_share(self, batches: Iterable[Tensor]) -> float:
+        """이렇게 묶을 때 빈자리가 차지하는 비율입니다."""
+        parts = [self.take(index) for index in batches]
+        cells = sum(part.source.numel() + part.answer.numel() for part in parts)
+        return 1 - sum(int(sum(part.lengths).sum()) for part in parts) / cells
+
+
+def draw_orders(device: torch.device, count: int = 128, T: int = 0) -> tuple[Tensor, Tensor]:
+    """차례를 맞히는 문제입니다. 번호와, 1이 2보다 앞이면 자리마다 1인 정답, 둘 다 (count, T)
+
+    번호에는 1과 2가 하나씩 있습니다. T가 0이면 6~12에서 뽑습니다.
+    """
+    T = T or int(torch.randint(6, 13, ()))
+    places = torch.rand(count, T, device=device).argsort(dim=1)[:, :2]
+    tokens = torch.randint(3, 12, (count, T), device=device)
+    tokens.scatter_(1, places, torch.tensor([1, 2], device=device).expand(count, 2))
+    return tokens, (places[:, :1] < places[:, 1:]).long().expand(count, T)
+
+
+def standard_bpe(words: Counter, merges: int) -> tuple[list[str], Callable[[str], list[str]]]:
+    """sentencepiece가 낱말의 횟수에서 배운 BPE의 합친 토막과, 낱말을 자르는 함수입니다."""
+    from sentencepiece import SentencePieceProcessor
+
+    letters = set("".join(words))
+    options = {
+        "model_type": "bpe",
+        "vocab_size": merges + len(letters) + 4,  # 낱말의 첫머리, 모름, 시작, 끝
+        "character_coverage": 1.0,
+        "normalization_rule_name": "identity",
+        "input_sentence_size": 0,
+        "split_by_unicode_script": False,
+        "split_by_number": False,
+        "max_sentencepiece_length": 64,
+    }
+    model = base64.b64decode(learn_subwords(words.elements(), 0, **options))
+    processor = SentencePieceProcessor(model_proto=model)
+    joined = [processor.id_to_piece(3 + k) for k in range(merges)]
+    return joined, lambda word: processor.encode(word, out_type=str)
+
+
+def encode_pairs(
+    subwords: Subwords, x: Sequence[str], y: Sequence[str], most: int, device: torch.device
+) -> Parallel:
+    """번역 짝을 번호로 바꾸어 장치에 올립니다. 어느 쪽이든 `most`토큰을 넘는 짝은 뺍니다."""
+    pairs = [(subwords.encode(a), subwords.encode(b)) for a, b in zip(x, y, strict=True)]
+    pairs = [(a, b) for a, b in pairs if a and max(len(a), len(b)) <= most]
+    if not pairs:
+        raise UserError(f"{most}토큰까지인 번역 짝이 없습니다. --length를 늘리세요.")
+    rows = [[a for a, _ in pairs], [[2, *b] for _, b in pairs], [[*b, 3] for _, b in pairs]]
+    pad = nn.utils.rnn.pad_sequence
+    return Parallel(*(pad([*map(torch.tensor, part)], True).to(device) for part in rows))
 
 
 def subword_cutter(model: str) -> Callable[[str], list[str]]:

@@ -249,8 +249,11 @@ class Run:
         *inputs: Tensor,
         atol: float = 1e-9,
         input_names: Sequence[str] = (),
+        together: bool = False,
     ) -> None:
         """두 함수의 순전파와, 실수 입력마다의 기울기를 지금 장치에서 비교합니다.
+
+        `together`이면 기울기를 이어 붙여 한 줄로 비교합니다(매개변수가 수십 개일 때).
 
         왜: 출력의 합을 미분하면 모든 칸의 기울기가 1이라 틀린 역전파도 맞아 보일 수 있습니다.
         그래서 무작위 가중치를 곱한 뒤 미분합니다. 결과가 여럿이면 첫째만 봅니다. MPS에는 float64가
@@ -270,13 +273,26 @@ class Run:
         (our_output, our_gradients), (reference_output, reference_gradients) = results
         self.check(f"{name}, 순전파", our_output, reference_output, atol)
         count = len(our_gradients)
+        if together:
+            pair = (
+                torch.cat([g.flatten() for g in part])
+                for part in (our_gradients, reference_gradients)
+            )
+            self.check(f"{name}, 기울기 {count}개", *pair, atol)
+            return
         names = input_names or ["기울기", *(f"기울기 {i}" for i in range(2, count + 1))][:count]
         # 왜 strict: 이름이나 기울기의 수가 어긋나면 조용히 건너뛰지 않고 오류가 나야 함
         for which, *pair in zip(names, our_gradients, reference_gradients, strict=True):
             self.check(f"{name}, {which}", *pair, atol)
 
     def check_modules(
-        self, name: str, ours: nn.Module, reference: nn.Module, *inputs: Tensor, atol: float = 1e-9
+        self,
+        name: str,
+        ours: nn.Module,
+        reference: nn.Module,
+        *inputs: Tensor,
+        atol: float = 1e-9,
+        together: bool = False,
     ) -> None:
         """이름이 같은 매개변수를 가진 두 모듈의 순전파, 기울기, 버퍼(이동 평균 따위)를 비교합니다.
 
@@ -315,6 +331,7 @@ class Run:
             *inputs,
             atol=atol,
             input_names=gradient_names,
+            together=together,
         )
         for key, buffer in shared.items():
             self.check(f"{name}, {key}", buffer, reference.get_buffer(key), tolerance)

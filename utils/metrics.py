@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -535,3 +536,96 @@ def nearest_pair(labels: Tensor, k: int) -> Tensor:
     """속성 k가 없는 첫 줄과, k가 있으면서 나머지가 가장 비슷한 줄 (2, K)입니다. 속성 (N, K)"""
     without, having = labels[labels[:, k] == 0][0], labels[labels[:, k] == 1]
     return torch.stack([without, having[(having != without).sum(dim=1).argmin()]])
+
+
+# ---------------------------------------------------------------------------------------------
+# 번역 (8강)
+# ---------------------------------------------------------------------------------------------
+def standard_bleu(korean: bool, **options: Any) -> Any:
+    """sacrebleu의 BLEU입니다. 소문자로 바꾸어 재고, 한국어는 글자로 자릅니다.
+
+    Args:
+        options: sacrebleu의 옵션. 위의 것도 바꿀 수 있습니다.
+    """
+    from sacrebleu.metrics import BLEU
+
+    defaults = {"tokenize": "char" if korean else "13a", "lowercase": True, "force": True}
+    return BLEU(**(defaults | options))
+
+
+def random_corpora(seed: int) -> list[tuple[list[list[str]], list[list[str]]]]:
+    """무작위 토큰의 (출력들, 정답들) 40개입니다. 한두 토큰이나 빈 출력도 있습니다."""
+    rng = np.random.default_rng(seed)
+
+    def rows(count: int, low: int) -> list[list[str]]:
+        lengths = rng.integers(low, 9, size=count)
+        return [[str(n) for n in rng.integers(4, size=length)] for length in lengths]
+
+    return [(rows(1 + k % 5, 0), rows(1 + k % 5, 1)) for k in range(40)]
+
+
+def token_bleu(
+    outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str]], smooth: bool
+) -> float:
+    """이미 자른 토큰으로 잰 sacrebleu의 BLEU입니다."""
+    bleu = standard_bleu(False, tokenize="none", smooth_method="exp" if smooth else "none")
+    lines = [[" ".join(row) for row in part] for part in (outputs, references)]
+    return bleu.corpus_score(lines[0], [lines[1]]).score
+
+
+def standard_chrf() -> Any:
+    """sacrebleu의 chrF입니다. 소문자로 바꾸어 잽니다."""
+    from sacrebleu.metrics import CHRF
+
+    return CHRF(lowercase=True)
+
+
+def bleu_tokens(bleu: Any, texts: Iterable[str]) -> list[list[str]]:
+    """`standard_bleu`가 자르는 대로 자릅니다."""
+    return [bleu.tokenizer(text.lower().rstrip()).split() for text in texts]
+
+
+def nearest_translations(x: Sequence[str], y: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """`texts`마다, 가장 비슷한(TF-IDF의 코사인) 학습 원문 x의 번역문 y입니다."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    count = TfidfVectorizer(token_pattern=r"\w+", sublinear_tf=True)
+    known = count.fit_transform(x)
+    return [y[k] for k in np.asarray((count.transform(texts) @ known.T).argmax(axis=1)).ravel()]
+
+
+def split_words(text: str) -> list[str]:
+    """소문자로 바꾸어 낱말과 문장 부호로 자릅니다."""
+    return re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+def number_words(texts: Iterable[str]) -> tuple[list[list[int]], list[str]]:
+    """글마다의 낱말 번호(1부터)와, 번호의 낱말입니다. 0번 낱말은 비워 둡니다."""
+    rows, index = [split_words(text) for text in texts], {"": 0}
+    numbers = [[index.setdefault(word, len(index)) for word in row] for row in rows]
+    return numbers, list(index)
+
+
+def bootstrap(
+    score: Callable[[np.ndarray], float], rows: np.ndarray, draws: int = 1000
+) -> tuple[float, float]:
+    """문장마다의 통계 (N, K)를 되풀이해 뽑아 더한 것의 점수의 2.5~97.5 % 구간입니다."""
+    rng = np.random.default_rng(0)
+    scores = [
+        score(rows[rng.integers(len(rows), size=len(rows))].sum(axis=0)) for _ in range(draws)
+    ]
+    low, high = np.percentile(scores, (2.5, 97.5)).tolist()
+    return low, high
+
+
+def by_length(
+    score: Callable[[np.ndarray], float], counts: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """이름마다의 통계 (N, K)를 정답의 길이(둘째 칸)로 셋으로 나누어 잰 점수입니다."""
+    length = next(iter(counts.values()))[:, 1]
+    parts = np.array_split(length.argsort(kind="stable"), 3)
+    names = {f"{length[part].min()}~{length[part].max()}토큰": part for part in parts}
+    return {
+        name: {which: score(rows[part].sum(axis=0)) for which, part in names.items()}
+        for name, rows in counts.items()
+    }

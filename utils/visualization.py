@@ -530,6 +530,31 @@ def heat_strips(rows: Mapping[str, np.ndarray], xlabel: str, title: str) -> Figu
     return figure
 
 
+def heat_grid(
+    panels: Mapping[str, np.ndarray],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    across: int = 3,
+) -> Figure:
+    """0~1의 표 (rows, columns)들을 한 줄에 `across`개씩, 진할수록 큰 값으로 그립니다."""
+    across = min(across, len(panels))
+    down = math.ceil(len(panels) / across)
+    size = 1.2 + 0.22 * len(columns), 1.0 + 0.2 * len(rows)
+    figure, axes = new_figure(down, across, *size)
+    axes = np.atleast_1d(axes).ravel()
+    names = [[drawable(text) for text in part] for part in (rows, columns)]
+    for ax, (name, values) in zip(axes, panels.items(), strict=False):
+        ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        ax.set_title(name, fontsize=9)
+        ax.set_yticks(range(len(rows)), names[0], fontsize=7, parse_math=False)
+        ax.set_xticks(range(len(columns)), names[1], fontsize=7, rotation=90, parse_math=False)
+    for ax in axes[len(panels) :]:
+        ax.axis("off")
+    figure.suptitle(title)
+    return figure
+
+
 def band_figure(
     x: Sequence,
     curves: Mapping[str, Sequence[float]],

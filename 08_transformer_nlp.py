@@ -39,7 +39,7 @@ from utils.datasets import captions
 from utils.device import autocast, median_seconds
 from utils.lesson import Lesson, Run, printable
 from utils.model_utils import clip_grad_norm, load_weights, read_about, save_weights
-from utils.translation import attention_weights, draw_attention, translate
+from utils.translation import attention_weights, draw_attention, measure, translate
 
 
 @dataclass(frozen=True)
@@ -124,17 +124,17 @@ def section_attention(run: Run) -> None:
     check("두 마스크와 F.scaled_dot_product_attention", by_matrices, by_library, q, k, v, mask)
     blind = mask & (torch.arange(5) != 2)[:, None]  # 2번 줄은 볼 칸이 없음
     check("볼 칸이 없는 줄이 있을 때", by_matrices, by_library, q, k, v, blind)
-    sizes, entropy, slope = (4, 16, 64, 256, 1024), {}, {}
-    for name, power in (("그대로", 0.0), ("sqrt(D)로 나눔", 0.5)):
-        entropy[name], slope[name] = (sizes, []), (sizes, [])
-        for D in sizes:
+    powers, entropy, slope = range(2, 11, 2), {}, {}
+    for name, root in (("그대로", 0.0), ("sqrt(D)로 나눔", 0.5)):
+        entropy[name], slope[name] = (powers, []), (powers, [])
+        for D in (2**k for k in powers):  # 4, 16, 64, 256, 1024
             scores = torch.einsum("bd,bsd->bs", torch.randn(512, D), torch.randn(512, 16, D))
-            w = (scores / D**power).softmax(dim=1)  # (512, 16) 열쇠 열여섯 개
+            w = (scores / D**root).softmax(dim=1)  # (512, 16) 열쇠 열여섯 개
             jacobian = torch.diag_embed(w) - w[:, :, None] * w[:, None]  # softmax의 미분
             entropy[name][1].append(-torch.xlogy(w, w).sum(dim=1).mean().item())
             slope[name][1].append(jacobian.flatten(1).norm(dim=1).mean().item())
     panels = {"가중치의 엔트로피(고르면 2.77)": entropy, "softmax의 미분의 크기": slope}
-    run.figure(plot.panel_figure(panels, "D", share=False), "01_scale")
+    run.figure(plot.panel_figure(panels, "log2 D", share=False), "01_scale")
     kept = {name: values[-1] / values[0] for name, (_, values) in slope.items()}
     text = "D를 1024로 키우면 미분이 절반 아래로 줄고, sqrt(D)로 나누면 20 % 안에서 그대로입니다"
     run.claim(text, kept, kept["그대로"] < 0.5 and abs(kept["sqrt(D)로 나눔"] - 1) < 0.2, "배")
@@ -161,11 +161,9 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * size, size))  # W_q, W_k, W_v
+        self.in_proj_weight = nn.Parameter(torch.randn(3 * size, size) / size**0.5)  # W_q, W_k, W_v
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * size))
         self.out_proj = nn.Linear(size, size)
-        nn.init.xavier_uniform_(self.in_proj_weight)
-        nn.init.zeros_(self.out_proj.bias)
 
     def split(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T, D / H). 복사하지 않습니다."""
@@ -266,9 +264,8 @@ class Stack(nn.Module):
     def __init__(self, build: Callable[[], EncoderLayer], layers: int, size: int) -> None:
         super().__init__()
         self.layers, self.norm = nn.ModuleList(build() for _ in range(layers)), nn.LayerNorm(size)
-        for weight in self.parameters():
-            if weight.dim() > 1:
-                nn.init.xavier_uniform_(weight)
+        for weight in (p for p in self.parameters() if p.dim() > 1):
+            nn.init.xavier_uniform_(weight)
 
     def forward(self, x: Tensor, *args) -> Tensor:
         for layer in self.layers:
@@ -295,7 +292,7 @@ def section_layers(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** post-norm은 출력에 가까운 계층부터 크게 움직입니다. 학습은 8.7절에서 견줍니다.
+# **읽는 법.** post-norm은 출력에 가까운 계층의 기울기가 큽니다. 학습은 8.7절에서 견줍니다.
 #
 # ## 8.4 자리
 # **왜 필요할까요?** 어텐션은 낱말의 모임을 볼 뿐 차례를 모릅니다. 그래서 **위치 인코딩**(positional
@@ -450,9 +447,8 @@ def section_transformer(run: Run) -> None:
         run.check_modules(f"{name} 트랜스포머와 nn.Transformer", *pair, x, y, mask, together=True)
     dtype, atol = run.exact(1e-9)
     model, leaky = (Translator(50, 16, 32, 2).to(run.device, dtype).eval() for _ in range(2))
-    leaky.decode = lambda y, memory, mask, causal=None: leaky.transformer.decoder(
-        leaky.embed(y), memory, causal, mask
-    )  # 흔한 실수: 인과 마스크를 빠뜨림
+    # 흔한 실수: 인과 마스크를 빠뜨림
+    leaky.decode = lambda y, *m: leaky.transformer.decoder(leaky.embed(y), m[0], None, m[1])
     source, target = (torch.randint(4, 50, (3, 7), device=run.device) for _ in range(2))
     moved = [max(moved_before(m, source, target, t) for t in range(1, 7)) for m in (model, leaky)]
     run.check("뒤의 토큰을 바꿀 때 앞의 점수가 움직인 크기", moved[0], 0.0, atol)
@@ -523,10 +519,8 @@ def section_subwords(run: Run) -> tuple[Subwords, Parallel, Parallel]:
     train, val = (encode_pairs(subwords, *side, config.length, run.device) for side in sides)
     print(f"  부분 낱말 {len(subwords):,}개, 학습에 쓰는 짝 {len(train.source):,}개")
     print(f"  임베딩을 셋이 함께 써 아낀 매개변수: {2 * len(subwords) * config.size:,}개")
-    split = lambda texts: [word for text in texts for word in text.lower().split()]
-    seen, after, pieces = {*split(y)}, split(data.y_val), val.answer[val.answer != PAD]
-    unknown = {"낱말": np.mean([word not in seen for word in after]).item()}
-    unknown["부분 낱말"] = (pieces == UNKNOWN).float().mean().item()
+    unknown = {"낱말": metrics.unknown_words(y, data.y_val)}
+    unknown["부분 낱말"] = (val.answer[val.answer != PAD] == UNKNOWN).float().mean().item()
     text = "검증 번역문의 모르는 것은 부분 낱말로 자르면 낱말로 자를 때의 10분의 1도 안 됩니다"
     run.claim(text, unknown, unknown["부분 낱말"] < unknown["낱말"] / 10)
     return subwords, train, val
@@ -539,12 +533,11 @@ def section_subwords(run: Run) -> tuple[Subwords, Parallel, Parallel]:
 # **왜 필요할까요?** 바른 번역은 여럿이라, 정답 하나만 믿지 않게 레이블 스무딩을 씁니다. 빈자리의
 # 손실은 세지 않습니다. 무작위로 묶으면 빈자리가 많으므로 길이가 비슷한 것끼리 묶습니다.
 # ```text
-# 손실         -(1 - e) log p[정답] - (e / V) 합(k) log p[k]       e = 0.1, 빈자리를 뺀 토큰의 평균
+# 손실         -(1 - e) log p[정답] - (e / V) 합(k) log p[k]   e = 0.1, V 번호의 수, 빈자리 뺀 평균
 # 퍼플렉서티   exp(교차 엔트로피의 토큰 평균)     다음 토큰을 몇 개 가운데 고르는 셈인지
 # Noam         D^-0.5 * min(t^-0.5, t * W^-1.5)       t 걸음, W 예열 걸음. t = W에서 가장 큼
 # 원사이클     15 %까지 곧게 올렸다가 0까지 곧게 내림
 # ```
-# 예열의 효과는 여섯 계층의 인코더로, 토큰 열 개를 거꾸로 적는 문제에서 잽니다.
 
 
 # %%
@@ -610,24 +603,8 @@ def train(run: Run, model, data: Parallel, epochs: int, score=None, batches=None
     return checkpoint.history if score else []
 
 
-@torch.inference_mode()
-def measure(run: Run, model: nn.Module, data: Parallel, name: str = "") -> dict[str, float]:
-    """교사 강요로 잰 토큰마다의 교차 엔트로피와 정확도입니다. 스무딩은 쓰지 않습니다."""
-    model.eval()
-    loss = right = count = 0.0
-    for index in token_batches(data, 2 * run.config.batch_size, shuffle=False):
-        source, target, answer = data.take(index)
-        with autocast(run.device, run.dtype):
-            logits = model(source, target).float()[answer != PAD]
-        answer = answer[answer != PAD]
-        loss += F.cross_entropy(logits, answer, reduction="sum").item()
-        right += (logits.argmax(dim=1) == answer).sum().item()
-        count += len(answer)
-    return {f"{name}loss": loss / count, f"{name}accuracy": right / count}
-
-
 def compare_warmup(run: Run) -> dict:
-    """토큰을 거꾸로 적는 문제에서 정규화의 자리와 예열을 바꾸어 본 손실의 곡선입니다."""
+    """토큰 열 개를 거꾸로 적는 문제에서 정규화의 자리와 예열을 바꾸어 본 손실의 곡선입니다."""
     warmup, curves = run.config.steps // 4, {}
     draw = lambda: (tokens := torch.randint(12, (64, 10), device=run.device), tokens.flip(1))
     for (name, first), warm in product(NORMS.items(), (1, warmup)):
@@ -635,7 +612,8 @@ def compare_warmup(run: Run) -> dict:
         model = Toy(sinusoidal_positions(10, 64).to(run.device), 6, first).to(run.device)
         losses = fit(model, draw, run.config.steps // 2, warm)
         smooth = np.convolve(losses, np.ones(5) / 5, "valid")
-        curves[f"{name}, 예열 {warm}"] = range(5, len(losses) + 1), smooth
+        label = f"{name}, 예열 {warm}걸음" if warm > 1 else f"{name}, 예열 없음"
+        curves[label] = range(5, len(losses) + 1), smooth
     last = {name: float(values[-1]) for name, (_, values) in curves.items()}
     cold, *rest = last.values()
     text = "post-norm은 예열이 있어야, pre-norm은 예열이 없어도 손실이 0.5 아래로 내려갑니다"
@@ -773,8 +751,8 @@ def filter_logits(logits: Tensor, temperature=1.0, top_k: int = 0, top_p: float 
     return torch.empty_like(logits).scatter_(1, index, ordered.masked_fill(drop, -torch.inf))
 
 
-def sampler(**options) -> Callable[[Tensor], Tensor]:
-    return lambda logits: filter_logits(logits, **options).softmax(1).multinomial(1)[:, 0]
+# 남긴 토큰에서 뽑는 함수를 만듦
+sampler = lambda **options: lambda z: filter_logits(z, **options).softmax(1).multinomial(1)[:, 0]
 
 
 @torch.inference_mode()
@@ -926,8 +904,7 @@ def section_result(run: Run, trained: tuple) -> None:
     measured = ", ".join(f"{name} {low:.1f}~{high:.1f}" for name, (low, high) in edges.items())
     text = "번역기의 부트스트랩 95 % 구간이 가장 센 기준선의 것보다 위에 있습니다"
     run.claim(text, measured, edges["번역기"][0] > edges[strongest][1])
-    figure = plot.bar_figure(metrics.by_length(bleu_score, two), "BLEU", "정답의 길이마다")
-    run.figure(figure, "08_length")
+    run.figure(plot.bar_figure(metrics.by_length(bleu_score, two), "BLEU", "길이마다"), "08_length")
     if data.provenance.source == "sample":
         share, number = captions.particle_accuracy(lines["번역기"])
         text = f"번역에 쓴 조사 {number:,}개의 99 % 넘게를 받침에 맞게 골랐습니다"
@@ -980,8 +957,8 @@ def section_inside(run: Run, ready: tuple, trained: tuple) -> None:
     even = {"인코더": np.mean([1 / len(s) for s, _ in pairs])}
     even["디코더"] = np.mean([(1 / np.arange(2, len(t) + 1)).sum() / len(t) for _, t in pairs])
     times = {name: float(part[:, 0].max() / even[name]) for name, part in shares.items()}
-    text = "바로 앞의 토큰을, 고르게 볼 때의 세 배 넘게 보는 머리가 두 곳에 모두 있습니다"
-    run.claim(text, times, min(times.values()) > 3, unit="배")
+    text = "바로 앞의 토큰을, 고르게 볼 때의 세 배 넘게 보는 머리가 있습니다(가장 큰 것)"
+    run.claim(text, times, max(times.values()) > 3, unit="배")
 
 
 # %% [markdown]

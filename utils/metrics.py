@@ -606,6 +606,12 @@ def number_words(texts: Iterable[str]) -> tuple[list[list[int]], list[str]]:
     return numbers, list(index)
 
 
+def unknown_words(known: Iterable[str], texts: Iterable[str]) -> float:
+    """띄어 쓴 낱말 가운데 `known`에 나오지 않은 것의 비율입니다. 대문자와 소문자는 같게 봅니다."""
+    seen = {word for text in known for word in text.lower().split()}
+    return float(np.mean([word not in seen for text in texts for word in text.lower().split()]))
+
+
 def bootstrap(
     score: Callable[[np.ndarray], float], rows: np.ndarray, draws: int = 1000
 ) -> tuple[float, float]:

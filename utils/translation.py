@@ -1,4 +1,4 @@
-"""번역(8강)의 둘레 일: 여러 문장 번역하기, 어텐션 꺼내 그리기, 틀린 번역 보여 주기."""
+"""번역(8강)의 둘레 일: 재기, 여러 문장 번역하기, 어텐션 꺼내 그리기, 틀린 번역 보여 주기."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utils import visualization as plot
-from utils.data_utils import Subwords
+from utils.data_utils import Parallel, Subwords
 from utils.device import autocast
 from utils.lesson import Run, printable
 
@@ -34,6 +35,25 @@ def translate(
             tokens = decode(model.eval(), source, min(LONGEST, 2 * source.shape[1] + 10))
         outputs |= zip(chosen, map(subwords.decode, tokens.tolist()), strict=True)
     return [outputs[k] for k in range(len(rows))]
+
+
+@torch.inference_mode()
+def measure(run: Run, model: nn.Module, data: Parallel, name: str = "") -> dict[str, float]:
+    """교사 강요로 잰 토큰마다의 교차 엔트로피와 정확도입니다. 스무딩은 쓰지 않습니다.
+
+    묶음의 평균을 평균 내지 않고 전체의 합을 토큰 수로 나눕니다.
+    """
+    model.eval()
+    loss = right = count = 0.0
+    for index in sum(data.lengths).argsort().split(2 * run.config.batch_size):
+        source, target, answer = data.take(index)
+        with autocast(run.device, run.dtype):
+            logits = model(source, target).float()[answer > 0]
+        answer = answer[answer > 0]
+        loss += F.cross_entropy(logits, answer, reduction="sum").item()
+        right += (logits.argmax(dim=1) == answer).sum().item()
+        count += len(answer)
+    return {f"{name}loss": loss / count, f"{name}accuracy": right / count}
 
 
 @torch.inference_mode()

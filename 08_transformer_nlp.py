@@ -806,7 +806,11 @@ def section_decoding(run: Run, trained: tuple) -> None:
     texts, answers = (part[: run.config.pairs // 10][:500] for part in (data.x_val, data.y_val))
     val = encode_pairs(subwords, texts, answers, run.config.length, run.device)
     source, decode = val.first(32).source, partial(greedy_decode, model.eval(), most=40)
-    plain = decode(source)
+    plain, (memory, mask), cache = decode(source), model.encode(source), {}
+    target = val.target[:32, :20]
+    one_by_one = [model.decode(row[:, None], memory, mask, cache) for row in target.T]
+    pair = torch.cat(one_by_one, dim=1), model.decode(target, memory, mask)
+    run.check("캐시로 한 토큰씩 구한 벡터와 한꺼번에 구한 것", *pair, atol=1e-3)
     run.check("캐시를 쓸 때와 안 쓸 때의 토큰", plain, decode(source, cached=False), atol=0)
     run.check("top-k가 1인 뽑기와 탐욕", decode(source, pick=sampler(top_k=1)), plain, atol=0)
     narrow = beam_search(model, source, 40, width=1, alpha=0)[:, : plain.shape[1]]

@@ -315,6 +315,7 @@ def test_bleu_by_example():
 def test_korean_is_cut_into_letters():
     bleu = metrics.standard_bleu(True)
     assert metrics.bleu_tokens(bleu, ["남자가 A를."]) == [[*"남자가a를."]]
+    assert bleu.corpus_score(["남자"], [["남자"]]).score >= 0
     assert "tok:char" in str(bleu.get_signature()) and "case:lc" in str(bleu.get_signature())
     assert metrics.bleu_tokens(metrics.standard_bleu(False), ["A man."]) == [["a", "man", "."]]
 

@@ -540,7 +540,7 @@ def test_translate(quick_runs, tmp_path):
     done = run_lesson(NAME, "--quick", "--translate", text, output=folder)
     assert done.status == 0 and "남자" in done.stdout
     assert (folder / NAME / "translate.png").stat().st_size > 5000
-    for wrong, words in (("  ", "빈 문장"), ("man " * 2000, "토큰까지")):
+    for wrong, words in (("  ", "빈 문장"), ("man " * 2000, "토큰보다")):
         done = run_lesson(NAME, "--quick", "--translate", wrong, output=folder)
         assert done.status == 1 and words in done.stderr and "Traceback" not in done.stderr
     done = run_lesson(NAME, "--quick", "--translate", "🙂 뷁 \u2028 é", output=folder)

@@ -156,7 +156,7 @@ def section_attention(run: Run) -> None:
 
 # %%
 class MultiHeadAttention(nn.Module):
-    """여러 머리의 어텐션입니다. x (B, T, D), memory (B, S, D) -> (B, T, D)"""
+    """여러 머리의 어텐션입니다(논문의 3.2.2절). x (B, T, D), memory (B, S, D) -> (B, T, D)"""
 
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
@@ -216,12 +216,11 @@ def section_heads(run: Run) -> None:
 # pre-norm           x = x + f(LN(x))        잔차의 길이 곧음        LN 계층 정규화, f 어텐션 따위
 # 피드포워드         W2 relu(W1 x + b1) + b2     자리마다 따로. W1 (너비, D), W2 (D, 너비)
 # ```
-# 쌓은 것의 끝에는 둘 다 LN을 한 번 더 둡니다(nn.Transformer와 같음). 번역기는 pre-norm을 씁니다.
 
 
 # %%
 class EncoderLayer(nn.Module):
-    """인코더의 계층입니다. 매개변수는 nn.TransformerEncoderLayer와 같습니다. (B, S, D) -> 같음"""
+    """인코더의 계층입니다(논문의 3.1절). 매개변수는 nn.TransformerEncoderLayer와 같습니다."""
 
     def __init__(self, size: int, heads: int, hidden: int, dropout=0.1, norm_first=True) -> None:
         super().__init__()
@@ -245,7 +244,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(EncoderLayer):
-    """디코더의 계층입니다. x (B, T, D)와 인코더의 결과 memory (B, S, D) -> (B, T, D)"""
+    """디코더의 계층입니다(논문의 3.1절). x (B, T, D), memory (B, S, D) -> (B, T, D)"""
 
     def __init__(self, size: int, *args, **options) -> None:
         super().__init__(size, *args, **options)
@@ -259,7 +258,7 @@ class DecoderLayer(EncoderLayer):
 
 
 class Stack(nn.Module):
-    """같은 계층을 쌓고 끝에 정규화를 둔 것입니다. x (B, T, D) -> (B, T, D)"""
+    """계층을 쌓고 끝에 LN을 한 번 더 둔 것입니다(nn.Transformer와 같음). (B, T, D) -> 같음"""
 
     def __init__(self, build: Callable[[], EncoderLayer], layers: int, size: int) -> None:
         super().__init__()
@@ -292,7 +291,7 @@ def section_layers(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** post-norm은 출력에 가까운 계층의 기울기가 큽니다. 학습은 8.7절에서 견줍니다.
+# **읽는 법.** post-norm은 출력에 가까운 계층의 기울기가 큽니다(8.7절). 번역기는 pre-norm입니다.
 #
 # ## 8.4 자리
 # **왜 필요할까요?** 어텐션은 낱말의 모임을 볼 뿐 차례를 모릅니다. 그래서 **위치 인코딩**(positional
@@ -383,7 +382,7 @@ def section_positions(run: Run) -> None:
 
 # %%
 class Transformer(nn.Module):
-    """인코더와 디코더입니다. 매개변수의 이름과 결과가 nn.Transformer와 같습니다."""
+    """인코더와 디코더입니다(논문의 3.1절). 매개변수의 이름이 nn.Transformer와 같습니다."""
 
     def __init__(self, size: int, heads: int, layers: int, *plan) -> None:
         super().__init__()
@@ -603,24 +602,6 @@ def train(run: Run, model, data: Parallel, epochs: int, score=None, batches=None
     return checkpoint.history if score else []
 
 
-def compare_warmup(run: Run) -> dict:
-    """토큰 열 개를 거꾸로 적는 문제에서 정규화의 자리와 예열을 바꾸어 본 손실의 곡선입니다."""
-    warmup, curves = run.config.steps // 4, {}
-    draw = lambda: (tokens := torch.randint(12, (64, 10), device=run.device), tokens.flip(1))
-    for (name, first), warm in product(NORMS.items(), (1, warmup)):
-        torch.manual_seed(run.seed)
-        model = Toy(sinusoidal_positions(10, 64).to(run.device), 6, first).to(run.device)
-        losses = fit(model, draw, run.config.steps // 2, warm)
-        smooth = np.convolve(losses, np.ones(5) / 5, "valid")
-        label = f"{name}, 예열 {warm}걸음" if warm > 1 else f"{name}, 예열 없음"
-        curves[label] = range(5, len(losses) + 1), smooth
-    last = {name: float(values[-1]) for name, (_, values) in curves.items()}
-    cold, *rest = last.values()
-    text = "post-norm은 예열이 있어야, pre-norm은 예열이 없어도 손실이 0.5 아래로 내려갑니다"
-    run.claim(text, last, cold > 0.5 > max(rest), unit="")
-    return curves
-
-
 @chapter.section("8.7", "손실, 학습률, 묶음", needs=("8.6",))
 def section_preparation(run: Run, ready: tuple) -> None:
     logits, answer = torch.randn(3, 5, 7), torch.randint(4, 7, (3, 5))
@@ -631,8 +612,20 @@ def section_preparation(run: Run, ready: tuple) -> None:
     steps, factors = range(1000), {"Noam": noam, "원사이클": one_cycle}
     curves = {name: (steps, [f(t, 1000) for t in steps]) for name, f in factors.items()}
     run.check("Noam이 가장 큰 걸음", np.argmax(curves["Noam"][1]) + 1, 150, atol=0)
-    panels = {"학습률의 배율": curves, "거꾸로 적기의 손실": compare_warmup(run)}
+    tries = {}  # 정규화의 자리와 예열을 바꾼 손실
+    draw = lambda: (tokens := torch.randint(12, (64, 10), device=run.device), tokens.flip(1))
+    for (name, first), warm in product(NORMS.items(), (1, run.config.steps // 4)):
+        torch.manual_seed(run.seed)
+        model = Toy(sinusoidal_positions(10, 64).to(run.device), 6, first).to(run.device)
+        losses = np.convolve(fit(model, draw, run.config.steps // 2, warm), np.ones(5) / 5, "valid")
+        label = f"{name}, 예열 {warm}걸음" if warm > 1 else f"{name}, 예열 없음"
+        tries[label] = range(5, len(losses) + 5), losses
+    panels = {"학습률의 배율": curves, "토큰 열 개를 거꾸로 적기의 손실": tries}
     run.figure(plot.panel_figure(panels, "걸음", share=False), "05_schedules")
+    last = {label: float(losses[-1]) for label, (_, losses) in tries.items()}
+    cold, *rest = last.values()
+    text = "post-norm은 예열이 있어야, pre-norm은 예열이 없어도 손실이 0.5 아래로 내려갑니다"
+    run.claim(text, last, cold > 0.5 > max(rest), unit="")
     (subwords, data, _), size = ready, run.config.batch_size
     few = data.first(run.config.small)
     alike = partial(token_batches, few, size)
@@ -661,8 +654,7 @@ def section_preparation(run: Run, ready: tuple) -> None:
 def section_training(run: Run, ready: tuple) -> tuple[Subwords, Translator]:
     (subwords, data, val), config = ready, run.config
     model, part = make(run, len(subwords)), data.first(len(val.source))
-    numbers = model_utils.count_parameters(model), int(data.lengths[1].sum())
-    print("  매개변수 {:,}개, 한 에폭에 번역문의 토큰 {:,}개".format(*numbers))
+    print(f"  매개변수 {model_utils.count_parameters(model):,}개")
     score = lambda: measure(run, model, part, "train_") | measure(run, model, val, "val_")
     history = train(run, model, data, config.epochs, score)
     run.figure(plot.learning_curves(history), "06_learning_curves")
@@ -935,8 +927,7 @@ def section_result(run: Run, trained: tuple) -> None:
 def section_inside(run: Run, ready: tuple, trained: tuple) -> None:
     (_, data, val), (subwords, model) = ready, trained
     strip = lambda part: [row[row > EOS].tolist() for row in part.cpu()]
-    few = data.first(30000)
-    table, _ = ibm_model1(strip(few.source), strip(few.answer), len(subwords))
+    table, _ = ibm_model1(*map(strip, data.first(30000)[::2]), len(subwords))
     agree, near, model = [], {"인코더": [], "디코더": []}, model.eval()
     pairs = [(a[a > 0], b[b > 0]) for a, b in zip(*val.first(200)[:2], strict=True)]
     for source, target in pairs:

@@ -548,7 +548,8 @@ def heat_grid(
         ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         ax.set_title(name, fontsize=9)
         ax.set_yticks(range(len(rows)), names[0], fontsize=7, parse_math=False)
-        ax.set_xticks(range(len(columns)), names[1], fontsize=7, rotation=90, parse_math=False)
+        turn = 90 if len(columns) > 4 else 0
+        ax.set_xticks(range(len(columns)), names[1], fontsize=7, rotation=turn, parse_math=False)
     for ax in axes[len(panels) :]:
         ax.axis("off")
     figure.suptitle(title)

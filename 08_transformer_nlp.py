@@ -57,7 +57,7 @@ class Config:
     steps: int = setting(400, "작은 실험의 걸음 수", low=10)
     small: int = setting(2000, "작은 번역 실험에 쓰는 짝의 수", low=60)
     pair: str = setting("de-en", "Multi30k의 방향", choices=("de-en", "en-de"))
-    parallel: str = option("", "내 번역 짝의 파일(탭으로 나눔)이나 둘", metavar="파일[,파일]")
+    parallel: str = option("", "내 번역 짝(탭으로 나눈 파일이나 줄 맞춘 둘)", metavar="파일[,파일]")
     translate: str = option("", "이 문장을 번역하고 끝냅니다", metavar="문장")
 
 
@@ -133,7 +133,8 @@ def section_attention(run: Run) -> None:
             jacobian = torch.diag_embed(w) - w[:, :, None] * w[:, None]  # softmax의 미분
             entropy[name][1].append(-torch.xlogy(w, w).sum(dim=1).mean().item())
             slope[name][1].append(jacobian.flatten(1).norm(dim=1).mean().item())
-    panels = {"가중치의 엔트로피(고르면 2.77)": entropy, "softmax의 미분의 크기": slope}
+    even = f"가중치의 엔트로피(고르면 {math.log(16):.2f})"
+    panels = {even: entropy, "softmax의 미분의 크기": slope}
     run.figure(plot.panel_figure(panels, "log2 D", share=False), "01_scale")
     kept = {name: values[-1] / values[0] for name, (_, values) in slope.items()}
     text = "D를 1024로 키우면 미분이 절반 아래로 줄고, sqrt(D)로 나누면 20 % 안에서 그대로입니다"
@@ -206,7 +207,7 @@ def section_heads(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 짧은 문장에서는 T에 비례하는 선형 계층의 시간이, 길면 제곱인 어텐션의 시간이 큽니다.
+# **읽는 법.** 짧은 문장에서는 T에 비례하는 선형 계층도 있어 제곱의 선보다 천천히 늘어납니다.
 #
 # ## 8.3 계층
 # **왜 필요할까요?** 계층 하나는 어텐션과 **피드포워드**(feed-forward)이고, 둘 다 잔차 연결(3강

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -254,3 +256,19 @@ def test_real_mnist_when_present():
         pytest.skip("data에 MNIST 원본이 없습니다")
     provenance = mnist.load("original", ROOT / "data", offline=True).provenance
     assert (provenance.num_train, provenance.num_val, provenance.num_test) == (55000, 5000, 10000)
+
+
+def test_subwords_are_the_same_in_every_process():
+    """글이 5만 개를 넘으면 뽑아 씁니다. 실행마다 번호표가 달라지면 학습을 이어 갈 수 없습니다."""
+    code = (
+        "from itertools import product\n"
+        "from utils.data_utils import learn_subwords\n"
+        "letters = product(map(chr, range(97, 136)), repeat=3)\n"
+        "texts = [f'{a}{b} {b}{c} {c}{a}' for a, b, c in letters]\n"
+        "assert len(texts) > 50000\n"
+        "print(learn_subwords(texts, 900, model_type='bpe'))"
+    )
+    command = [sys.executable, "-c", code]
+    done = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True) for _ in range(2)]
+    assert done[0].returncode == 0 and len(done[0].stdout) > 1000
+    assert done[0].stdout == done[1].stdout

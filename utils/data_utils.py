@@ -281,27 +281,37 @@ def plain_text_loader(
     return DataLoader(pairs, batch_size, shuffle=True, collate_fn=collate)
 
 
-def learn_subwords(texts: Iterable[str], size: int, **options: Any) -> str:
+def learn_subwords(texts: Iterable[str], size: int, most: int = 50000, **options: Any) -> str:
     """sentencepiece가 글에서 배운 부분 낱말 `size`개의 모델을 base64 글자로 돌려줍니다.
 
     Args:
+        most: 쓸 글의 최대 수.
         options: sentencepiece의 옵션. 아래에서 정한 것도 바꿀 수 있습니다.
     """
     from sentencepiece import SentencePieceTrainer
 
     texts, model = list(texts), io.BytesIO()
+    count = min(most, len(texts))
+    texts = [texts[k * len(texts) // count] for k in range(count)]  # 고르게 띄엄띄엄
     letters = len(set("".join(texts)))  # 왜: 나온 글자보다 적으면 sentencepiece가 멈춤
     defaults = {
         "vocab_size": max(size, letters + 100),
         "hard_vocab_limit": False,  # 왜: 글이 적으면 `size`개를 채우지 못함
         "normalization_rule_name": "nmt_nfkc_cf",
-        "input_sentence_size": 50000,
+        "input_sentence_size": 0,  # 왜: sentencepiece가 뽑으면 실행마다 결과가 다름
         "num_threads": 1,  # 왜: 스레드가 여럿이면 실행마다 결과가 조금 다름
         "minloglevel": 2,
     }
     given = defaults | options
     SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=model, **given)
     return base64.b64encode(model.getvalue()).decode()
+
+
+def subword_processor(model: str) -> Any:
+    """`learn_subwords`의 모델을 읽은 sentencepiece의 처리기입니다."""
+    from sentencepiece import SentencePieceProcessor
+
+    return SentencePieceProcessor(model_proto=base64.b64decode(model))
 
 
 class Subwords:
@@ -311,17 +321,14 @@ class Subwords:
     """
 
     def __init__(self, model: str) -> None:
-        from sentencepiece import SentencePieceProcessor
-
-        self.model = model
-        self.processor = SentencePieceProcessor(model_proto=base64.b64decode(model))
+        self.model, self.processor = model, subword_processor(model)
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], size: int, **options: Any) -> Subwords:
         """글에서 BPE로 부분 낱말 `size`개를 배웁니다. `options`는 sentencepiece의 옵션입니다."""
         plan = {"model_type": "bpe", "normalization_rule_name": "nmt_nfkc", "pad_id": 0}
         plan |= {"unk_id": 1, "bos_id": 2, "eos_id": 3, "character_coverage": 1.0} | options
-        return cls(learn_subwords([text.lower() for text in texts], size, **plan))
+        return cls(learn_subwords([text.lower() for text in texts], size, 10**6, **plan))
 
     def __len__(self) -> int:
         return self.processor.get_piece_size()
@@ -395,21 +402,17 @@ def draw_orders(device: torch.device, count: int = 128, T: int = 0) -> tuple[Ten
 
 def standard_bpe(words: Counter, merges: int) -> tuple[list[str], Callable[[str], list[str]]]:
     """sentencepiece가 낱말의 횟수에서 배운 BPE의 합친 토막과, 낱말을 자르는 함수입니다."""
-    from sentencepiece import SentencePieceProcessor
-
     letters = set("".join(words))
     options = {
         "model_type": "bpe",
         "vocab_size": merges + len(letters) + 4,  # 낱말의 첫머리, 모름, 시작, 끝
         "character_coverage": 1.0,
         "normalization_rule_name": "identity",
-        "input_sentence_size": 0,
         "split_by_unicode_script": False,
         "split_by_number": False,
         "max_sentencepiece_length": 64,
     }
-    model = base64.b64decode(learn_subwords(words.elements(), 0, **options))
-    processor = SentencePieceProcessor(model_proto=model)
+    processor = subword_processor(learn_subwords(words.elements(), 0, 10**9, **options))
     joined = [processor.id_to_piece(3 + k) for k in range(merges)]
     return joined, lambda word: processor.encode(word, out_type=str)
 
@@ -429,9 +432,7 @@ def encode_pairs(
 
 def subword_cutter(model: str) -> Callable[[str], list[str]]:
     """`learn_subwords`의 모델로 글을 부분 낱말로 자르는 함수입니다. 띄어쓰기는 `_`가 됩니다."""
-    from sentencepiece import SentencePieceProcessor
-
-    processor = SentencePieceProcessor(model_proto=base64.b64decode(model))
+    processor = subword_processor(model)
     return lambda text: [p.replace("\u2581", "_") for p in processor.encode(text, out_type=str)]
 
 

@@ -499,7 +499,7 @@ MUTATIONS = [
     (lesson, "causal_mask", one_too_many, "section_transformer"),
     (lesson.MultiHeadAttention, "split", heads_mixed, "section_heads"),
     (lesson, "sinusoidal_positions", sines_then_cosines, "section_positions"),
-    (lesson.EncoderLayer, "wrap", lambda self, x, norm, f: norm(f(x)), "section_layers"),
+    (lesson.EncoderLayer, "wrap", lambda self, x, norm, f: norm(f(x)), "section_transformer"),
     (lesson.Translator, "encode", padding_is_seen, "section_transformer"),
     (lesson, "apply_bpe", lambda word, joined: [lesson.SPACE, *word], "section_subwords"),
     (lesson, "label_smoothing_loss", loss_with_padding, "section_preparation"),

@@ -1,4 +1,4 @@
-"""번역(8강)의 둘레 일: 재기, 여러 문장 번역하기, 어텐션 꺼내 그리기, 틀린 번역 보여 주기."""
+"""번역(8강)의 둘레 일: 재기, 문장 번역하기, 어텐션 꺼내 그리기, 틀린 번역 보여 주기."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from utils import visualization as plot
 from utils.data_utils import Parallel, Subwords
 from utils.device import autocast
 from utils.lesson import Run, printable
+from utils.model_utils import load_weights, read_about
 
 LONGEST = 256  # 번역할 문장의 가장 긴 토큰 수
-UNKNOWN, END = 1, 3
+UNKNOWN, BEGIN, END = 1, 2, 3
 
 
 def translate(
@@ -105,3 +106,22 @@ def print_wrong(sources: Sequence[str], answers: Sequence[str], outputs: Sequenc
     for row in wrong[:3]:
         for name, text in zip(("원문", "정답", "번역"), row, strict=True):
             print(f"    {name}: {printable(text)[:150]}")
+
+
+def translate_sentence(run: Run, build: Callable, decode: Callable) -> dict[str, str]:
+    """저장한 번역기로 `--translate`의 문장을 번역하고 어디를 보고 썼는지 그립니다.
+
+    Args:
+        build: `build(번호의 수, *크기)`가 8강의 `Translator`를 만듭니다.
+        decode: `translate`에 주는 것과 같습니다.
+    """
+    text, about = run.config.translate, read_about(run.path("model.pt"))
+    subwords = Subwords(about["pieces"])
+    source = torch.tensor(subwords.encode_sentence(text, LONGEST), device=run.device)
+    model = build(len(subwords), *about["sizes"]).to(run.device).eval()
+    load_weights(run.path("model.pt"), model)
+    output = translate(run, subwords, model, [text], decode)[0]
+    print(f"  {printable(output)}")
+    target = torch.tensor([BEGIN, *subwords.encode(output)], device=run.device)
+    draw_attention(run, subwords, model, source, target, "translate")
+    return {"translation": output}

@@ -145,6 +145,7 @@ def _common_flags(parser: argparse.ArgumentParser) -> None:
     flag("--no-amp", "bfloat16을 쓰지 않고 float32로 계산합니다", action="store_true")
     flag("--show", "그림을 저장하면서 창으로도 엽니다", action="store_true")
     flag("--list", "절 목록을 보여 주고 끝냅니다", action="store_true")
+    flag("--doctor", "이 컴퓨터에서 실행할 수 있는지 살피고 끝냅니다", action="store_true")
     flag("--only", "이 절만 실행합니다 (예: 1.1,1.3)", metavar="절[,절]", default="")
     flag("--debug", "오류가 나면 자세한 추적을 보여 줍니다", action="store_true")
 

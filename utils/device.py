@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
+import psutil
 import torch
 
 from utils.errors import UserError
@@ -121,11 +122,11 @@ def device_name(device: torch.device) -> str:
     return "Apple GPU(MPS)" if device.type == "mps" else f"CPU {os.cpu_count()}코어"
 
 
-def peak_memory_mb() -> float | None:
-    """이 프로세스가 가장 많이 쓴 메모리(MB)입니다. Windows에서는 알 수 없어 None입니다."""
+def peak_memory_mb() -> float:
+    """이 프로세스가 가장 많이 쓴 메모리(MB)입니다."""
     try:
         import resource
-    except ImportError:
-        return None
+    except ImportError:  # Windows
+        return round(psutil.Process().memory_info().peak_wset / 1024**2, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1024**2 if sys.platform == "darwin" else 1024), 1)

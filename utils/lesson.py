@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from utils import command_line
+from utils import command_line, expected
 from utils import device as devices
 from utils.command_line import KoreanParser
 from utils.errors import UserError, explain_os_error
@@ -114,7 +114,7 @@ class Lesson:
         return decorate
 
     def start(self, argv: list[str] | None = None) -> Run:
-        """명령행을 읽어 `Run`을 만듭니다. `--help`와 `--list`는 여기에서 끝납니다."""
+        """명령행을 읽어 `Run`을 만듭니다. `--help`, `--list`, `--doctor`는 여기에서 끝납니다."""
         parser = command_line.build_parser(
             self.name, self.title, self.config, self.quick, presets=self.gpu is not None
         )
@@ -124,6 +124,10 @@ class Lesson:
             for section in self.sections.values():
                 print(f"  {section.number}  {section.title}")
             raise SystemExit(0)
+        if args.doctor:
+            from utils import doctor  # 왜: 데이터셋을 모두 불러오므로 쓸 때 부름
+
+            raise SystemExit(doctor.examine(self.name, args.data_dir, args.output_dir))
         names = [field.name for field in dataclasses.fields(self.config)]
         given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
         for field in dataclasses.fields(self.config):
@@ -132,8 +136,11 @@ class Lesson:
                 raise UserError(
                     f"--{field.name.replace('_', '-')}: {path} 파일이 없습니다. 경로를 확인하세요."
                 )
-        config = dataclasses.replace(self._base_config(args), **given)
-        return Run(self, args, config, self._select(parser, args.only))
+        base = self._base_config(args)
+        config = dataclasses.replace(base, **given)
+        run = Run(self, args, config, self._select(parser, args.only))
+        run.is_default = run.settings() == run.settings(base)
+        return run
 
     def _base_config(self, args: argparse.Namespace) -> Any:
         if args.quick:
@@ -185,6 +192,7 @@ class Run:
         self.dtype = torch.bfloat16 if amp else torch.float32
         self.folder = _make_folder(args.output_dir / lesson.name)
         self.complete = selected == set(lesson.sections)
+        self.is_default = False  # 학습을 바꾸는 옵션을 하나도 주지 않았으면 True
         self.seconds: dict[str, float] = {}
         self.checkpoint_path: Path | None = None
         self.metrics: dict[str, Any] = {"checks": [], "claims": [], "floors": {}, "results": {}}
@@ -441,10 +449,8 @@ class Run:
         Args:
             chosen: 실행하면서 고른 설정(예: 탐색이 고른 학습률). 다르면 이어 가지 않습니다.
         """
-        fields = dataclasses.fields(self.config)
-        names = [field.name for field in fields if field.metadata["changes_training"]]
-        identity = {name: getattr(self.config, name) for name in names}
-        identity |= {"lesson": self.lesson.name, "seed": self.seed, "dtype": str(self.dtype)}
+        identity = self.settings() | {"lesson": self.lesson.name, "seed": self.seed}
+        identity |= {"dtype": str(self.dtype)}
         identity |= {"data": self.metrics["data"]["sha256"] if self.metrics["data"] else None}
         identity |= {f"고른 {key}": value for key, value in (chosen or {}).items()}
         if self.checkpoint_path is None and not self.resume:  # 왜: 옛 실행의 것을 이어 가지 않도록
@@ -472,6 +478,13 @@ class Run:
         parts = [f"{EPOCH_LABELS.get(key, key)} {_score(key, scores[key])}" for key in scores]
         total = epochs or self.config.epochs
         print(f"  에폭 {len(checkpoint.history):2}/{total}: {', '.join(parts)}")
+
+    def settings(self, config: Any = None) -> dict[str, Any]:
+        """설정(없으면 이 실행의 것) 가운데 학습 결과를 바꾸는 것만 고른 것입니다."""
+        config = config or self.config
+        fields = dataclasses.fields(config)
+        names = [field.name for field in fields if field.metadata["changes_training"]]
+        return {name: getattr(config, name) for name in names}
 
     def path(self, name: str) -> Path:
         """결과 폴더 안의 파일입니다.
@@ -508,6 +521,7 @@ class Run:
             "peak_memory_mb": devices.peak_memory_mb(),
             "config": dataclasses.asdict(self.config),
         } | self.metrics
+        self.metrics["expected"] = self._compare()
         print(
             f"\n확인 {len(self.metrics['checks'])}개 통과, 주장 {len(claims)}개 중 "
             f"{sum(claim['holds'] for claim in claims)}개 성립, 그림 "
@@ -520,6 +534,26 @@ class Run:
         else:
             print("일부 절만 실행했으므로 metrics.json은 쓰지 않았습니다.")
         return self.metrics
+
+    def _compare(self) -> dict[str, dict[str, Any]]:
+        """기본 설정으로 끝까지 실행했으면 결과를 기대 결과와 견주어 출력합니다."""
+        if not self.complete or not self.metrics["results"]:
+            return {}
+        entry = expected.find(self.metrics, expected.read())
+        if entry is None or not self.is_default:
+            why = "이 데이터의 기대 결과가 없어" if self.is_default else "설정을 바꾸어"
+            print(f"\n  [기대] {why} 기대 결과와 견주지 않았습니다.")
+            return {}
+        verdicts = expected.compare(self.metrics, entry)
+        seeds = f"시드 {len(entry['seeds'])}개"
+        print(f"\n  [기대] {entry['device']}, {entry['dtype']}, {seeds}로 잰 것과 견줍니다.")
+        for name, found in verdicts.items():
+            unit = self.metrics["results"][name]["unit"]
+            mean, std = (_format(found[key], unit) for key in ("mean", "std"))
+            print(f"         {name}: 평균 {mean}, 표준편차 {std} -> {found['verdict']}")
+        for cause in dict.fromkeys(found["cause"] for found in verdicts.values() if found["cause"]):
+            print(f"         {cause}")
+        return verdicts
 
 
 def _score(name: str, value: float) -> str:
@@ -594,7 +628,9 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
     except BrokenPipeError:  # 출력을 `| head`로 받던 쪽이 먼저 끝난 경우
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except (UserError, CheckFailed, OSError, MemoryError, torch.OutOfMemoryError) as error:
+    except (UserError, CheckFailed, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+            raise  # 왜: 코드의 잘못은 숨기지 않음
         if "--debug" in sys.argv:
             traceback.print_exc()
         print(f"\n오류: {_explain(error)}", file=sys.stderr)
@@ -610,7 +646,15 @@ def _explain(error: BaseException) -> str:
     if isinstance(error, OSError):
         advice = "공간과 권한을 확인하거나 --output-dir로 다른 폴더를 고르세요."
         return f"{explain_os_error(error)}. {advice}"
-    return "메모리가 모자랍니다. --batch-size를 절반으로 줄여 다시 실행하세요."
+    size = getattr(_active_run.config, "batch_size", 0) if _active_run else 0
+    smaller = f"--batch-size {size // 2}로" if size > 1 else "--batch-size를 절반으로"
+    return f"메모리가 모자랍니다. {smaller} 줄여 다시 실행하세요."
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """torch는 CPU와 MPS에서 메모리가 모자랄 때 RuntimeError를 냅니다."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)
 
 
 def _interrupted() -> str:

@@ -4,8 +4,8 @@
 
 | 항목 | 내용 |
 |---|---|
-| 배우는 것 | 어텐션부터 번역기까지 손으로 만들어 PyTorch와 견주고, 번역을 BLEU로 바르게 잽니다 |
-| 먼저 볼 것 | 2강 2.4절(레이블 스무딩), 2.5절(계층 정규화), 3강 3.5절(잔차), 4강 4.1절, 4.3절 |
+| 배우는 것 | 어텐션부터 번역기까지 손으로 만들어 PyTorch와 비교하고, 번역을 BLEU로 바르게 잽니다 |
+| 먼저 볼 것 | 2강 2.4절(손실), 2.5절(정규화), 2.7절(학습률), 3강 3.5절(잔차), 4강 4.1절, 4.6절 |
 | 데이터 | Multi30k 독일어-영어 (약 1.3 MB)나 내 파일(`--parallel`). 없으면 만든 영한 캡션 |
 | 실행 | `python 08_transformer_nlp.py` |
 | 빠른 확인 | `python 08_transformer_nlp.py --quick` |
@@ -31,51 +31,50 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from utils import lesson, metrics, model_utils, translation
+from utils import lesson, metrics, translation
 from utils import visualization as plot
 from utils.command_line import option, setting
-from utils.data_utils import Parallel, Subwords, draw_orders, encode_pairs, standard_bpe
 from utils.datasets import captions
 from utils.device import autocast, median_seconds
 from utils.lesson import Lesson, Run, printable
-from utils.model_utils import clip_grad_norm, save_weights
-from utils.translation import attention_weights, draw_attention, measure, translate
+from utils.model_utils import clip_grad_norm, count_parameters, save_weights
+from utils.translation import Parallel, Subwords, draw_attention, encode_pairs, measure, translate
 
 
 @dataclass(frozen=True)
 class Config:
-    epochs: int = setting(8, "마지막 학습의 에폭", low=1)
+    epochs: int = setting(8, "마지막 학습에서 데이터를 몇 번 돌지(에폭)", low=1)
     batch_size: int = setting(64, "한 번에 보는 문장의 평균 수", low=2)
     lr: float = setting(0.0015, "학습률의 최댓값", above=0)
-    size: int = setting(256, "토큰 벡터의 크기", low=16, multiple=8)
-    hidden: int = setting(512, "피드포워드의 너비", low=16)
+    hidden: int = setting(256, "토큰 벡터의 크기", low=16, multiple=8)
+    width: int = setting(512, "피드포워드의 너비", low=16)
     layers: int = setting(3, "인코더와 디코더의 계층 수", low=1)
     dropout: float = setting(0.1, "드롭아웃의 비율", low=0, below=1)
     words: int = setting(6000, "두 언어가 함께 쓰는 부분 낱말의 수", low=100)
     length: int = setting(100, "이보다 토큰이 많은 짝은 쓰지 않음", low=10, below=1024)
     pairs: int = setting(200000, "학습에 쓰는 짝의 최대 수", low=60)
+    small: int = setting(2000, "작은 실험에 쓰는 짝의 수", low=60)
     steps: int = setting(400, "작은 실험의 걸음 수", low=10)
-    small: int = setting(2000, "작은 번역 실험에 쓰는 짝의 수", low=60)
     pair: str = setting("de-en", "Multi30k의 방향", choices=("de-en", "en-de"))
     parallel: str = option("", "내 번역 짝(탭으로 나눈 파일이나 줄 맞춘 둘)", metavar="파일[,파일]")
     translate: str = option("", "이 문장을 번역하고 끝냅니다", metavar="문장")
 
 
-QUICK = replace(Config(), epochs=5, batch_size=32, lr=0.006, size=64, hidden=128, layers=1)
-QUICK = replace(QUICK, words=1000, pairs=2500, steps=60, small=300)
+QUICK = replace(Config(), epochs=5, batch_size=32, lr=0.006, hidden=64, width=128, layers=1)
+QUICK = replace(QUICK, words=1000, pairs=2500, small=300, steps=60)
+chapter = Lesson(__file__, __doc__, Config(), QUICK)
 PAD, UNKNOWN, BOS, EOS = 0, 1, 2, 3  # 빈자리, 모름, 시작, 끝의 번호
 HEADS = 4  # 머리의 수
 SPACE = "\u2581"  # 낱말의 첫머리. sentencepiece가 띄어쓰기 대신 씀
 NORMS = {"post-norm": False, "pre-norm": True}  # 이름과 norm_first
 GLOSS = "낱말마다 옮기기(IBM 모델 1)"
-chapter = Lesson(__file__, __doc__, Config(), QUICK)
 load = lambda run: run.data(captions.load, pair=run.config.pair, parallel=run.config.parallel)
 
 
 # %% [markdown]
 # ## 8.1 어텐션
 # **왜 필요할까요?** 번역할 때는 원문의 어느 낱말을 볼지가 때마다 다릅니다. **어텐션**(attention)은
-# 질문(query)과 내적이 큰 열쇠(key)를 찾아 큰 만큼 값(value)을 섞습니다(4강 4.6절을 넓힌 것).
+# 질문(query)과 내적이 큰 열쇠(key)일수록 그 값(value)을 많이 섞습니다(4강 4.6절을 넓힌 것).
 # ```text
 # 어텐션(Q, K, V) = softmax(Q K^T / sqrt(D)) V           (Vaswani 외 2017, 식 1)
 # Q (T, D) 질문 T개     K (S, D) 열쇠 S개     V (S, E) 값 S개     가중치 (T, S)는 줄마다 합이 1
@@ -101,14 +100,14 @@ def scaled_dot_product_attention(q, k, v, mask: Tensor | None = None) -> tuple[T
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
     if mask is None:
         weights = scores.softmax(dim=-1)
-    else:  # mask (..., T, S). 왜 -inf가 아닌지: 볼 칸이 없는 줄이 0 / 0 = NaN이 됨
+    else:  # mask (..., T, S)는 True가 봄. 왜: -inf로 채우면 볼 칸이 없는 줄이 0 / 0 = NaN이 됨
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=-1) * mask
     return weights @ v, weights
 
 
 def causal_mask(T: int, start: int = 0, device: torch.device | None = None) -> Tensor:
-    """`start`번째부터의 자리 T개가 무엇을 볼 수 있는지입니다. (T, start + T)"""
+    """`start`번째부터의 자리 T개가 볼 수 있는 곳이 True인 (T, start + T)입니다."""
     return torch.ones(T, start + T, dtype=torch.bool, device=device).tril(start)
 
 
@@ -137,20 +136,20 @@ def section_attention(run: Run) -> None:
     panels = {even: entropy, "softmax의 미분의 크기": slope}
     run.figure(plot.panel_figure(panels, "log2 D", share=False), "01_scale")
     kept = {name: values[-1] / values[0] for name, (_, values) in slope.items()}
-    text = "D를 1024로 키우면 미분이 절반 아래로 줄고, sqrt(D)로 나누면 20 % 안에서 그대로입니다"
+    text = "D가 4에서 1024가 되면 미분이 절반도 안 남고, sqrt(D)로 나누면 20 % 안에서 그대로입니다"
     run.claim(text, kept, kept["그대로"] < 0.5 and abs(kept["sqrt(D)로 나눔"] - 1) < 0.2, "배")
 
 
 # %% [markdown]
-# **읽는 법.** 볼 칸이 없는 줄은 문장의 토큰이 모두 빈자리일 때 생깁니다. PyTorch도 0을 냅니다.
+# **읽는 법.** 볼 칸이 없는 줄은 원문이 빈자리뿐일 때 생깁니다. 그림에서 나눈 선은 거의 평평합니다.
 #
 # ## 8.2 여러 머리
 # **왜 필요할까요?** 가중치 한 벌로는 한 가지만 볼 수 있습니다. **다중 머리**(multi-head) 어텐션은
-# 벡터를 H토막으로 나누어 토막마다 따로 봅니다. 나누는 일은 모양을 달리 읽는 것뿐입니다(view).
+# q, k, v를 저마다 H토막으로 나누어 따로 봅니다. 나누는 일은 모양을 달리 읽는 것뿐입니다(view).
 # ```text
 # 머리 h    어텐션(x W_q[h], m W_k[h], m W_v[h])    x (B, T, D) 질문하는 쪽, m (B, S, D) 읽는 쪽
 # 결과      이어 붙인 H개의 머리 (B, T, D) @ W_o    W_q[h] (D, D / H), W_o (D, D). 편향은 줄였음
-# 비용      점수의 칸이 B * H * T * S개. 두 문장이 모두 두 배로 길어지면 네 배
+# 비용      가중치의 칸이 B * H * T * S개. 두 문장이 모두 두 배로 길어지면 네 배
 # 셀프 어텐션(self-attention) x = m        교차 어텐션(cross-attention) m이 다른 문장
 # ```
 
@@ -173,7 +172,7 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x: Tensor, memory: Tensor, mask=None, cache: dict | None = None) -> Tensor:
         D, W, b = x.shape[2], self.in_proj_weight, self.in_proj_bias
         q = self.split(F.linear(x, W[:D], b[:D]))
-        if cache and self in cache and x is not memory:  # 캐시(8.10절)에 둔 원문의 것을 씀
+        if cache and self in cache and x is not memory:  # 교차 어텐션: 캐시(8.10절)의 원문을 씀
             k, v = cache[self]
         else:
             k, v = map(self.split, F.linear(memory, W[D:], b[D:]).chunk(2, dim=2))
@@ -190,7 +189,7 @@ class MultiHeadAttention(nn.Module):
 def section_heads(run: Run) -> None:
     x, memory = torch.randn(2, 3, 8), torch.randn(2, 5, 8)
     mask = (torch.tensor([5, 2])[:, None] > torch.arange(5))[:, None, None]  # (B, 1, 1, S)
-    pair = MultiHeadAttention(8, 2), model_utils.LibraryAttention(8, 2, batch_first=True)
+    pair = MultiHeadAttention(8, 2), translation.LibraryAttention(8, 2, batch_first=True)
     run.check_modules("다중 머리와 nn.MultiheadAttention", *pair, x, memory, mask)
     lengths = (32, 64, 128, 256) if run.quick else (64, 128, 256, 512, 1024)
     layer, seconds = MultiHeadAttention(64, HEADS).to(run.device), []
@@ -208,18 +207,19 @@ def section_heads(run: Run) -> None:
 # **읽는 법.** 짧은 문장에서는 T에 비례하는 선형 계층도 있어 제곱의 선보다 천천히 늘어납니다.
 #
 # ## 8.3 계층
-# **왜 필요할까요?** 계층 하나는 어텐션과 **피드포워드**(feed-forward)이고, 둘 다 잔차 연결(3강
-# 3.5절)과 계층 정규화(2강 2.5절)로 감쌉니다. 정규화를 어디에 두는지에 따라 기울기가 달라집니다.
+# **왜 필요할까요?** 인코더는 원문을, 디코더는 번역문을 맡습니다. 계층은 셀프 어텐션, (디코더만)
+# 교차 어텐션, **피드포워드**(feed-forward)의 차례이고, 하나하나를 잔차 연결(3강 3.5절)과 계층
+# 정규화(2강 2.5절)로 감쌉니다. 정규화를 어디에 두는지에 따라 기울기가 달라집니다.
 # ```text
 # post-norm (논문)   x = LN(x + f(x))        정규화가 잔차의 길에 있음
 # pre-norm           x = x + f(LN(x))        잔차의 길이 곧음        LN 계층 정규화, f 어텐션 따위
-# 피드포워드         W2 relu(W1 x + b1) + b2     자리마다 따로. W1 (너비, D), W2 (D, 너비)
+# 피드포워드         relu(x W1 + b1) W2 + b2     자리마다 따로. W1 (D, 너비), W2 (너비, D)
 # ```
 
 
 # %%
 class EncoderLayer(nn.Module):
-    """인코더의 계층입니다(논문의 3.1절). 매개변수는 nn.TransformerEncoderLayer와 같습니다."""
+    """인코더의 계층입니다(논문의 3.1절). x (B, S, D) -> (B, S, D). 이름은 PyTorch와 같습니다."""
 
     def __init__(self, size: int, heads: int, hidden: int, dropout=0.1, norm_first=True) -> None:
         super().__init__()
@@ -287,15 +287,15 @@ def section_layers(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** post-norm은 출력에 가까운 계층의 기울기가 큽니다(8.7절). 번역기는 pre-norm입니다.
-# 두 계층의 출력과 기울기는 쌓아 올린 뒤 8.5절에서 PyTorch의 것과 견줍니다.
+# **읽는 법.** post-norm은 출력에 가까운 계층의 기울기가 커서 예열이 필요합니다(8.7절). 번역기는
+# pre-norm입니다. 두 계층의 출력과 기울기는 8.5절에서 쌓은 뒤 PyTorch의 것과 비교합니다.
 #
 # ## 8.4 자리
 # **왜 필요할까요?** 어텐션은 낱말의 모임을 볼 뿐 차례를 모릅니다. 그래서 **위치 인코딩**(positional
 # encoding)을 벡터에 더합니다. 사인과 코사인을 쓰면 k칸 옮긴 것이 회전이 됩니다.
 # ```text
 # P[t, 2i] = sin(t w_i)    P[t, 2i + 1] = cos(t w_i)    w_i = 10000^(-2i / D)     (논문의 3.5절)
-# 짝 p[t] = (P[t, 2i], P[t, 2i + 1])           p[t + k] = [[cos, sin], [-sin, cos]](k w_i) p[t]
+# p[t] = P[t, 2i:2i + 2]    p[t + k] = [[c, s], [-s, c]] p[t]    c = cos(k w_i), s = sin(k w_i)
 # 배우는 위치: 자리마다의 벡터를 임베딩처럼 배움. 배운 길이까지만 쓸 수 있음
 # 문제: 토큰 1이 토큰 2보다 앞에 있는가. 6~12토큰으로 배우고 더 긴 것에서도 잼
 # ```
@@ -327,10 +327,10 @@ def fit(model: nn.Module, draw: Callable, steps: int, warmup: int = 1) -> list[f
     scheduler = LambdaLR(optimizer, lambda t: min(1.0, (t + 1) / warmup))
     for _ in range(steps):
         tokens, y = draw()
-        loss = F.cross_entropy(model(tokens).flatten(0, 1), y.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step(), scheduler.step()
+        loss = F.cross_entropy(model(tokens).flatten(0, 1), y.flatten())  # 1) 순전파, 2) 손실
+        optimizer.zero_grad()  # 3) 기울기 비우기
+        loss.backward()  # 4) 역전파
+        optimizer.step(), scheduler.step()  # 5) 매개변수 갱신
         losses.append(loss.item())
     return losses
 
@@ -350,8 +350,8 @@ def section_positions(run: Run) -> None:
         torch.manual_seed(run.seed)
         table = table.to(run.device)
         model = Toy(nn.Parameter(table) if name == "배움" else table, 1).to(run.device)
-        fit(model, partial(draw_orders, run.device), run.config.steps)
-        tests = [draw_orders(run.device, 1000, T) for T in lengths]
+        fit(model, partial(translation.draw_orders, run.device), run.config.steps)
+        tests = [translation.draw_orders(run.device, 1000, T) for T in lengths]
         right = [(model(tokens).argmax(dim=2) == y).float().mean().item() for tokens, y in tests]
         curves[name] = lengths, right
     run.figure(plot.line_figure(curves, "문장의 길이", "정확도", "차례 맞히기"), "04_order")
@@ -438,7 +438,7 @@ def section_transformer(run: Run) -> None:
     x, y = torch.randn(2, 5, 8), torch.randn(2, 4, 8)
     mask = (torch.tensor([5, 3])[:, None] > torch.arange(5))[:, None, None]
     for name, first in NORMS.items():
-        library = model_utils.LibraryTransformer(8, 2, 1, 1, 16, 0.0, norm_first=first)
+        library = translation.LibraryTransformer(8, 2, 1, 1, 16, 0.0, norm_first=first)
         pair = Transformer(8, 2, 1, 16, 0.0, first), library
         run.check_modules(f"{name} 트랜스포머와 nn.Transformer", *pair, x, y, mask, together=True)
     dtype, atol = run.exact(1e-9)
@@ -458,11 +458,11 @@ def section_transformer(run: Run) -> None:
 #
 # ## 8.6 부분 낱말
 # **왜 필요할까요?** 낱말을 통째로 쓰면 처음 보는 낱말을 쓸 수 없고, 글자로 쓰면 문장이 길어집니다.
-# **BPE**(byte pair encoding)는 글자에서 시작해 가장 자주 이어 나오는 두 토막을 합치기를
-# 되풀이합니다(Sennrich 외 2016). 번호표는 학습 문장으로만 만들고 두 언어가 함께 씁니다.
+# **BPE**(byte pair encoding)는 낱말 안에서 가장 자주 이어 나오는 두 토막을 글자에서부터 합치기를
+# 되풀이합니다(Sennrich 외 2016). 두 언어가 함께 쓸 어휘는 sentencepiece가 학습 문장에서 배웁니다.
 # ```text
 # _low _low _lower -> _ lo w, _ lo w, _ lo w e r -> _ low, _ low, _ low e r      _ 낱말의 앞
-# 횟수가 같은 짝이 여럿이면 합쳐서 짧은 것, 그래도 같으면 사전의 앞쪽부터
+# 횟수가 같으면 합쳐서 짧은 것, 그래도 같으면 유니코드의 앞쪽부터. _는 로마자보다 뒤로 침
 # ```
 
 
@@ -474,12 +474,12 @@ def train_bpe(words: Counter, merges: int) -> list[str]:
         counts = Counter()
         for word, pieces in cut.items():
             for a, b in pairwise(pieces):
-                if a + b not in joined:
+                if a + b not in joined:  # 왜: 다른 두 토막으로 이미 얻은 것은 다시 배우지 않음
                     counts[a, b] += words[word]
         left, right = min(counts, key=lambda p: (-counts[p], len(p[0] + p[1]), p[0] + p[1]))
         joined.append(left + right)
         for pieces in cut.values():
-            for k in range(len(pieces)):  # 왼쪽부터. 합쳐 짧아지면 끝의 조각은 비어 지나감
+            for k in range(len(pieces)):  # 왼쪽부터. 합쳐 짧아지면 끝의 [k : k + 2]는 빈 목록
                 if pieces[k : k + 2] == [left, right]:
                     pieces[k : k + 2] = [left + right]
     return joined
@@ -503,7 +503,7 @@ def section_subwords(run: Run) -> tuple[Subwords, Parallel, Parallel]:
     x, y = data.x_train[: config.pairs], data.y_train[: config.pairs]
     texts = " ".join([*x[:300], *y[:300]]).lower()
     words, codes = Counter(texts.split()), lambda pieces: [ord(c) for c in "|".join(pieces)]
-    joined, (theirs, cut) = train_bpe(words, merges), standard_bpe(words, merges)
+    joined, (theirs, cut) = train_bpe(words, merges), translation.standard_bpe(words, merges)
     run.check(f"합친 토막 {merges}개와 sentencepiece", codes(joined), codes(theirs), atol=0)
     ours = [piece for word in words for piece in apply_bpe(word, joined)]
     theirs = [piece for word in words for piece in cut(word)]
@@ -513,25 +513,25 @@ def section_subwords(run: Run) -> tuple[Subwords, Parallel, Parallel]:
     sides = (x, y), (part[: config.pairs // 5] for part in (data.x_val, data.y_val))
     train, val = (encode_pairs(subwords, *side, config.length, run.device) for side in sides)
     print(f"  부분 낱말 {len(subwords):,}개, 학습에 쓰는 짝 {len(train.source):,}개")
-    print(f"  임베딩을 셋이 함께 써 아낀 매개변수: {2 * len(subwords) * config.size:,}개")
-    unknown = {"낱말": metrics.unknown_words(y, data.y_val)}
+    print(f"  임베딩을 셋이 함께 써 아낀 매개변수: {2 * len(subwords) * config.hidden:,}개")
+    unknown = {"낱말": metrics.unknown_words(y, data.y_val[: config.pairs // 5])}
     unknown["부분 낱말"] = (val.answer[val.answer != PAD] == UNKNOWN).float().mean().item()
-    text = "검증 번역문의 모르는 것은 부분 낱말로 자르면 낱말로 자를 때의 10분의 1도 안 됩니다"
+    text = "검증 번역문에서 모르는 비율이, 낱말 대신 부분 낱말로 자르면 10분의 1도 안 됩니다"
     run.claim(text, unknown, unknown["부분 낱말"] < unknown["낱말"] / 10)
     return subwords, train, val
 
 
 # %% [markdown]
-# **읽는 법.** 앞의 토막일수록 자주 이어 나온 것입니다. 검증과 테스트 문장은 쓰지 않았습니다.
+# **읽는 법.** 앞의 것일수록 자주 이어 나온 것입니다. 만든 캡션에는 모르는 낱말이 거의 없습니다.
 #
 # ## 8.7 손실, 학습률, 묶음
-# **왜 필요할까요?** 바른 번역은 여럿이라, 정답 하나만 믿지 않게 레이블 스무딩을 씁니다. 빈자리의
-# 손실은 세지 않습니다. 무작위로 묶으면 빈자리가 많으므로 길이가 비슷한 것끼리 묶습니다.
+# **왜 필요할까요?** 바른 번역은 여럿이라, 정답 하나만 믿지 않게 레이블 스무딩(2강 2.4절)을 씁니다.
+# 빈자리의 손실은 세지 않습니다. 빈자리가 적도록 비슷한 길이끼리 묶습니다(4강 4.3절).
 # ```text
 # 손실         -(1 - e) log p[정답] - (e / V) 합(k) log p[k]   e = 0.1, V 번호의 수, 빈자리 뺀 평균
 # 퍼플렉서티   exp(교차 엔트로피의 토큰 평균)     다음 토큰을 몇 개 가운데 고르는 셈인지
-# Noam         D^-0.5 * min(t^-0.5, t * W^-1.5)       t 걸음, W 예열 걸음. t = W에서 가장 큼
-# 원사이클     15 %까지 곧게 올렸다가 0까지 곧게 내림
+# Noam(논문)   D^-0.5 * min(t^-0.5, t * W^-1.5)       t 걸음, W 예열 걸음. t = W에서 가장 큼
+# 원사이클     15 %까지 곧게 올렸다가 0까지 곧게 내림(2강의 것은 30 %까지이고 둘 다 코사인)
 # ```
 
 
@@ -567,9 +567,9 @@ def token_batches(data: Parallel, batch_size: int, shuffle: bool = True) -> list
 
 
 def make(run: Run, words: int) -> Translator:
-    """설정대로 번역기를 만듭니다. 견줄 모델은 같은 난수에서 시작합니다."""
+    """설정대로 번역기를 만듭니다. 비교할 모델은 모두 같은 난수에서 시작합니다."""
     torch.manual_seed(run.seed)
-    sizes = run.config.size, run.config.hidden, run.config.layers, run.config.dropout
+    sizes = run.config.hidden, run.config.width, run.config.layers, run.config.dropout
     return Translator(words, *sizes).to(run.device)
 
 
@@ -590,7 +590,7 @@ def train(run: Run, model, data: Parallel, epochs: int, score=None, batches=None
             loss = F.cross_entropy(logits.float(), answer[real], label_smoothing=0.1)  # 2) 손실
             optimizer.zero_grad()  # 3) 기울기 비우기
             loss.backward()  # 4) 역전파
-            clip_grad_norm(model.parameters(), 1.0)
+            clip_grad_norm(model.parameters(), 1.0)  # 2강 2.7절
             optimizer.step()  # 5) 매개변수 갱신
             scheduler.step()
         if score:
@@ -624,18 +624,16 @@ def section_preparation(run: Run, ready: tuple) -> None:
     (subwords, data, _), size = ready, run.config.batch_size
     few = data.first(run.config.small)
     mixed = lambda data, size: torch.randperm(len(data.source), device=run.device).split(size)
-    everyone = torch.cat(token_batches(few, size)).sort().values
-    run.check("모든 짝이 한 번씩", everyone, range(len(few.source)), atol=0)
     share, seconds = {}, {}
-    for name, plan in {"길이끼리": token_batches, "무작위로": mixed}.items():
+    for name, plan in {"비슷한 길이끼리": token_batches, "무작위": mixed}.items():
         batches = partial(plan, few, size)
         once = partial(train, run, make(run, len(subwords)), few, 1, batches=batches)
-        seconds[name] = median_seconds(once, run.device, 1)  # 한 에폭을 예열하고 한 에폭을 잼
+        seconds[name] = median_seconds(once, run.device, 1)  # 첫 에폭은 버리고 둘째를 잼
         share[name] = data.padding_share(plan(data, size))
     text = "길이가 비슷한 것끼리 묶으면 빈자리가 무작위로 묶을 때의 3분의 1도 안 됩니다"
-    run.claim(text, share, share["길이끼리"] < share["무작위로"] / 3)
+    run.claim(text, share, share["비슷한 길이끼리"] < share["무작위"] / 3)
     text = "길이가 비슷한 것끼리 묶으면 같은 학습이 1.2배 넘게 빠릅니다"
-    run.claim(text, seconds, seconds["무작위로"] > 1.2 * seconds["길이끼리"], unit="초")
+    run.claim(text, seconds, seconds["무작위"] > 1.2 * seconds["비슷한 길이끼리"], unit="초")
 
 
 # %% [markdown]
@@ -650,11 +648,11 @@ def section_preparation(run: Run, ready: tuple) -> None:
 def section_training(run: Run, ready: tuple) -> tuple[Subwords, Translator]:
     (subwords, data, val), config = ready, run.config
     model, part = make(run, len(subwords)), data.first(len(val.source))
-    print(f"  매개변수 {model_utils.count_parameters(model):,}개")
+    print(f"  매개변수 {count_parameters(model):,}개")
     score = lambda: measure(run, model, part, "train_") | measure(run, model, val, "val_")
     history = train(run, model, data, config.epochs, score)
     run.figure(plot.learning_curves(history), "06_learning_curves")
-    sizes = config.size, config.hidden, config.layers
+    sizes = config.hidden, config.width, config.layers
     save_weights(run.path("model.pt"), model, pieces=subwords.model, sizes=sizes)
     print(f"  검증 퍼플렉서티 {math.exp(history[-1]['val_loss']):.2f}")
     return subwords, model
@@ -666,11 +664,11 @@ def section_training(run: Run, ready: tuple) -> tuple[Subwords, Translator]:
 # ## 8.9 BLEU
 # **왜 필요할까요?** 글자까지 같지 않아도 바른 번역일 수 있어, 이어진 낱말이 얼마나 겹치는지를
 # 셉니다. **BLEU**(Papineni 외 2002)는 낱말을 자르는 방법에 따라 값이 달라집니다. 그래서 표준 도구인
-# sacrebleu로 재고, 어떻게 쟀는지 적은 서명을 밝힙니다. 소문자로, 한국어는 글자로 자릅니다.
+# sacrebleu로 재고, 어떻게 쟀는지 적은 서명을 밝힙니다. 소문자로 바꾸고, 한국어는 글자로 자릅니다.
 # ```text
 # p_n   출력의 이어진 n토큰 가운데 정답에도 있는 비율. 정답에 나온 횟수까지만 셈(clipping)
 # BP    min(1, exp(1 - 정답의 길이 / 출력의 길이))      짧게 써서 p_n을 올리는 것을 막음
-# BLEU  100 * BP * (p_1 p_2 p_3 p_4)^(1/4)     수를 문장마다가 아니라 전체에서 더한 뒤 나눔
+# BLEU  100 * BP * (p_1 p_2 p_3 p_4)^(1/4)     겹친 수와 전체 수를 모든 문장에서 더한 뒤 나눔
 # 겹친 것이 0이면 차례로 1/2, 1/4, ... 번 겹친 것으로 침(exp 스무딩)
 # ```
 
@@ -722,19 +720,20 @@ def section_bleu(run: Run) -> None:
 # **왜 필요할까요?** 번역할 때는 정답이 없으므로 자기가 쓴 토큰을 다시 넣으며 한 토큰씩 씁니다.
 # 인과 마스크 덕분에 앞의 열쇠와 값은 바뀌지 않습니다. **캐시**(KV cache)에 두고 새것만 구합니다.
 # ```text
-# 탐욕        가장 그럴듯한 토큰을 고름
-# 빔 탐색     가장 그럴듯한 문장 W개를 함께 이어 감. 점수 = log P / ((5 + 길이) / 6)^a     a = 0.6
-# 뽑기        softmax(점수 / 온도)에서 뽑음. top-k는 큰 것 k개, top-p는 합이 p가 될 때까지만 남김
+# 탐욕(greedy)    가장 그럴듯한 토큰을 고름
+# 빔 탐색(beam)   그럴듯한 문장 W개를 함께 이어 감. 점수 = log P / ((5 + 길이) / 6)^0.6
+# 뽑기            softmax(점수 / 온도)에서 뽑음. 온도가 높을수록 고르게 나옴
+# top-k, top-p    뽑기 전에 남기는 것. 큰 것 k개(Fan 외 2018), 합이 p가 될 때까지(Holtzman 외 2020)
 # ```
-# 길이로 나누는 까닭은 길수록 log P가 작아져 짧은 문장이 유리하기 때문입니다(Wu 외 2016, 식 14).
+# 길이(끝도 셈)로 나누지 않으면, 길수록 log P가 작아 짧은 문장이 유리합니다(Wu 외 2016, 식 14).
 
 
 # %%
 def filter_logits(logits: Tensor, temperature=1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
-    """점수 (B, V)를 온도로 나누고, 남기지 않을 토큰을 -inf로 바꿉니다."""
+    """점수 (B, V)를 온도로 나누고, 남기지 않을 토큰을 -inf로 바꿉니다. `top_k` 0은 모두입니다."""
     ordered, index = (logits / temperature).sort(dim=1, descending=True)
     p = ordered.softmax(dim=1)
-    drop = p.cumsum(dim=1) - p >= top_p  # 앞의 것들로 이미 찼음. 첫째는 늘 남음
+    drop = (p.cumsum(dim=1) - p >= top_p) & (top_p < 1)  # 앞의 것들로 이미 찼음. 첫째는 늘 남음
     drop[:, top_k or logits.shape[1] :] = True
     return torch.empty_like(logits).scatter_(1, index, ordered.masked_fill(drop, -torch.inf))
 
@@ -745,7 +744,7 @@ sampler = lambda **options: lambda z: filter_logits(z, **options).softmax(1).mul
 
 @torch.inference_mode()
 def greedy_decode(model, source: Tensor, most: int, pick=None, cached=True, stop=True) -> Tensor:
-    """원문 (B, S) -> 번역문 (B, T). 끝 뒤는 빈자리. `stop`이 False이면 `most`토큰까지 씁니다."""
+    """원문 (B, S) -> 번역문 (B, T). 끝 뒤는 빈자리. `pick`은 점수 (B, V)에서 토큰을 고릅니다."""
     memory, mask = model.encode(source)
     tokens, cache = source.new_full((len(source), 1), BOS), {} if cached else None
     done = torch.zeros(len(source), dtype=torch.bool, device=source.device)
@@ -753,7 +752,7 @@ def greedy_decode(model, source: Tensor, most: int, pick=None, cached=True, stop
         h = model.decode(tokens[:, -1:] if cached else tokens, memory, mask, cache)
         best = (pick or (lambda z: z.argmax(dim=1)))(model.logits(h[:, -1]).float())
         tokens = torch.cat([tokens, best.masked_fill(done, PAD)[:, None]], dim=1)
-        done |= (best == EOS) & stop
+        done |= (best == EOS) & stop  # stop이 False이면 끝이 나와도 `most`토큰까지 이어 씀
         if done.all():
             break
     return tokens[:, 1:]
@@ -772,7 +771,7 @@ def beam_search(model, source: Tensor, most: int, width: int = 4, alpha: float =
         h = model.decode(tokens[:, -1:], memory, mask, cache)
         log_p = model.logits(h[:, -1]).float().log_softmax(dim=1).view(B, W, -1)  # (B, W, V)
         top, index = (scores[..., None] + log_p).flatten(1).topk(2 * W)  # W개까지는 끝일 수 있음
-        word = index % log_p.shape[2]
+        word = index % log_p.shape[2]  # (B, 2W) 토큰의 번호. row는 이어 갈 문장의 줄
         row = torch.arange(B, device=source.device)[:, None] * W + index // log_p.shape[2]
         ended = (word == EOS) | (t == most)
         value, place = (top[:, :W] / penalty(t)).masked_fill(~ended[:, :W], -torch.inf).max(1, True)
@@ -791,18 +790,19 @@ def beam_search(model, source: Tensor, most: int, width: int = 4, alpha: float =
 @chapter.section("8.10", "디코딩", needs=("8.8",))
 def section_decoding(run: Run, trained: tuple) -> None:
     (subwords, model), data = trained, load(run)
-    texts, answers = (part[: run.config.pairs // 10][:500] for part in (data.x_val, data.y_val))
+    texts, answers = (x[: run.config.pairs // 10][:500] for x in (data.x_val, data.y_val))
     val = encode_pairs(subwords, texts, answers, run.config.length, run.device)
-    source, decode = val.first(32).source, partial(greedy_decode, model.eval(), most=40)
-    plain, (memory, mask), cache = decode(source), model.encode(source), {}
-    target = val.target[:32, :20]
-    one_by_one = [model.decode(row[:, None], memory, mask, cache) for row in target.T]
-    pair = torch.cat(one_by_one, dim=1), model.decode(target, memory, mask)
-    run.check("캐시로 한 토큰씩 구한 벡터와 한꺼번에 구한 것", *pair, atol=1e-3)
-    run.check("캐시를 쓸 때와 안 쓸 때의 토큰", plain, decode(source, cached=False), atol=0)
+    dtype, atol = run.exact(1e-9)  # 왜: float32의 반올림이 거의 같은 두 토큰을 뒤바꿀 수 있음
+    source, decode = val.first(32).source, partial(greedy_decode, model.eval().to(dtype), most=40)
+    plain, target, cache = decode(source), val.target[:32, :20], {}
+    memory = model.encode(source)  # 벡터와 마스크
+    h = [model.decode(row[:, None], *memory, cache) for row in target.T]  # 한 토큰씩
+    run.check("캐시를 쓸 때와 안 쓸 때 벡터", torch.cat(h, 1), model.decode(target, *memory), atol)
+    run.check("캐시를 쓸 때와 안 쓸 때 토큰", plain, decode(source, cached=False), atol=0)
     run.check("top-k가 1인 뽑기와 탐욕", decode(source, pick=sampler(top_k=1)), plain, atol=0)
     narrow = beam_search(model, source, 40, width=1, alpha=0)[:, : plain.shape[1]]
     run.check("폭이 1인 빔 탐색과 탐욕", narrow, plain, atol=0)
+    model.float()
     again, kinds = partial(decode, source, stop=False), {"캐시": True, "다시 계산": False}
     seconds = {k: median_seconds(partial(again, cached=c), run.device, 3) for k, c in kinds.items()}
     text = "40토큰을 쓸 때 캐시가 다시 계산하는 것보다 세 배 넘게 빠릅니다"
@@ -836,13 +836,13 @@ def section_decoding(run: Run, trained: tuple) -> None:
 # ```text
 # E      w[s, t] = p(t | s) / 합(s') p(t | s')         번역문의 낱말 하나를 원문의 낱말들이 나눔
 # M      p(t | s) = 합(짝) w[s, t] / 합(t') 합(짝) w[s, t']
-# 구간   문장을 되풀이해 뽑아(부트스트랩) 다시 잰 BLEU의 2.5~97.5 %
+# 구간   문장을 중복을 허락해 1,000번 다시 뽑아(부트스트랩) 잰 BLEU의 2.5~97.5 %
 # ```
 
 
 # %%
 def ibm_model1(sources, targets, words: int, rounds: int = 5) -> tuple[csr_array, list[float]]:
-    """번호(1부터) 목록의 짝들 -> p(t | s)의 희소 행렬, 되풀이마다의 평균 로그 확률"""
+    """번호(1부터) 목록의 짝들 -> p(t | s) (words, words), 되풀이 앞의 낱말마다의 로그 확률 평균"""
     pairs = zip(sources, targets, strict=True)
     pairs = [(np.array([0, *a]), np.array(b)) for a, b in pairs if b]  # 0은 빈 낱말
     s = np.concatenate([np.tile(a, len(b)) for a, b in pairs])
@@ -864,12 +864,11 @@ def ibm_model1(sources, targets, words: int, rounds: int = 5) -> tuple[csr_array
 def section_result(run: Run, trained: tuple) -> None:
     (subwords, model), data = trained, load(run)
     x, y = (part[: min(run.config.pairs, 30000)] for part in (data.x_train, data.y_train))
-    (sources, names), (targets, answers) = (metrics.number_words(part) for part in (x, y))
-    p, history = ibm_model1(sources, targets, max(len(names), len(answers)))
+    (sources, names), (targets, meanings) = (metrics.number_words(part) for part in (x, y))
+    p, history = ibm_model1(sources, targets, max(len(names), len(meanings)))
     run.check("원문의 낱말마다 확률의 합", p.sum(axis=1)[: len(names)], np.ones(len(names)))
-    fell = max(0.0, *(a - b for a, b in pairwise(history)))
-    run.check("EM을 되풀이할 때 로그 확률이 내려간 만큼", fell, 0.0)
-    table = {name: answers[k] for name, k in zip(names, p.argmax(axis=1), strict=False)}
+    run.check("EM을 되풀이할 때 로그 확률이 내려간 만큼", max(0.0, *-np.diff(history)), 0.0)
+    table = {name: meanings[k] for name, k in zip(names, p.argmax(axis=1), strict=False)}
     x_test, y_test = (part[: run.config.pairs // 5] for part in data.take_test())
     gloss = lambda text: " ".join(table.get(w, w) for w in metrics.split_words(text))
     lines = {"원문 그대로": x_test, GLOSS: [*map(gloss, x_test)]}
@@ -909,10 +908,10 @@ def section_result(run: Run, trained: tuple) -> None:
 #
 # ## 8.12 속 들여다보기
 # **왜 필요할까요?** 교차 어텐션은 번역문의 토큰을 쓸 때 원문의 어디를 보았는지 말해 줍니다. IBM
-# 모델 1의 **정렬**(alignment)과 견주고, 머리마다 앞, 자기, 뒤의 토큰을 얼마나 보는지 셉니다.
+# 모델 1의 **정렬**(alignment)과 비교하고, 머리마다 앞, 자기, 뒤의 토큰을 얼마나 보는지 잽니다.
 # ```text
 # 어텐션의 정렬   argmax(s) 가중치[t, s]        머리의 평균. 계층은 절반의 문장으로 고름
-# IBM의 정렬      argmax(s) p(t | s)            같은 부분 낱말로 다시 구함
+# IBM의 정렬      argmax(s) p(t | s)            같은 부분 낱말로 다시 구함. 빈 낱말은 뺌
 # 대각선          s = t * S / T                 둘은 이것보다 자주 같은 곳을 가리켜야 함
 # ```
 
@@ -922,11 +921,11 @@ def section_result(run: Run, trained: tuple) -> None:
 def section_inside(run: Run, ready: tuple, trained: tuple) -> None:
     (_, data, val), (subwords, model) = ready, trained
     strip = lambda part: [row[row > EOS].tolist() for row in part.cpu()]
-    table, _ = ibm_model1(*map(strip, data.first(30000)[::2]), len(subwords))
+    table, _ = ibm_model1(*map(strip, data.first(30000)[::2]), len(subwords))  # 원문, 정답
     agree, near, model = [], {"인코더": [], "디코더": []}, model.eval()
     pairs = [(a[a > 0], b[b > 0]) for a, b in zip(*val.first(200)[:2], strict=True)]
     for source, target in pairs:
-        maps = attention_weights(model, source, target)
+        maps = translation.attention_weights(model, source, target)
         s, t = source.cpu().numpy(), target[1:].cpu().numpy()
         ibm = table[s][:, t].toarray().argmax(axis=0)  # (T,) 번역문의 토큰마다 원문의 자리
         diagonal = np.arange(len(t)) * len(s) // len(t)
@@ -939,12 +938,12 @@ def section_inside(run: Run, ready: tuple, trained: tuple) -> None:
     ours, floor = agree[1::2, [layer, 0]].mean(axis=0).tolist()
     text = "어텐션은 대각선보다 1.5배 넘게 자주 IBM 모델 1과 같은 곳을 가리킵니다"
     run.claim(text, {f"디코더 {layer}층": ours, "대각선": floor}, ours > 1.5 * floor)
-    source, target = min(pairs, key=lambda pair: abs(len(pair[1]) - 10))
-    draw_attention(run, subwords, model, source, target, "09_attention")
+    middle = min(pairs, key=lambda pair: abs(len(pair[1]) - 10))
+    draw_attention(run, subwords, model, *middle, "09_attention")
     names = translation.head_names(run.config.layers, HEADS)
     shares = {name: np.mean(seen, axis=0).reshape(3, -1).T for name, seen in near.items()}
     run.figure(plot.heat_grid(shares, names, ["앞", "자기", "뒤"], "머리가 보는 곳"), "10_patterns")
-    even = {"인코더": np.mean([1 / len(s) for s, _ in pairs])}
+    even = {"인코더": np.mean([(len(s) - 1) / len(s) ** 2 for s, _ in pairs])}
     even["디코더"] = np.mean([(1 / np.arange(2, len(t) + 1)).sum() / len(t) for _, t in pairs])
     times = {name: float(part[:, 0].max() / even[name]) for name, part in shares.items()}
     text = "바로 앞의 토큰을, 고르게 볼 때의 세 배 넘게 보는 머리가 있습니다(가장 큰 것)"
@@ -961,14 +960,14 @@ def section_inside(run: Run, ready: tuple, trained: tuple) -> None:
 #
 # ## 연습문제
 # 1. `scaled_dot_product_attention`에서 `* mask`를 빼 보세요. 어느 확인이 실패합니까? (8.1절)
-# 2. `causal_mask`의 `tril(start)`를 `tril(start + 1)`로 바꾸고 `--only 8.11`로 실행하세요. (8.5절)
-# 3. 빔의 폭을 1, 2, 4, 8로 바꾸어 검증 BLEU와 시간을 재 보세요. 큰 것이 늘 나은가요? (8.10절)
+# 2. `tril(start)`를 `tril(start + 1)`로 바꾸면 검증 손실과 BLEU는? (8.5절, `--quick --only 8.11`)
+# 3. `ways`에 `partial(beam_search, width=W)`를 더하세요. 폭이 클수록 나은가요? (8.10절, `--resume`)
 #
 # ## 더 읽을거리
 # - A. Vaswani 외, Attention Is All You Need, 2017: https://arxiv.org/abs/1706.03762
 # - R. Xiong 외, On Layer Normalization in the Transformer, 2020: https://arxiv.org/abs/2002.04745
 # - M. Post, A Call for Clarity in Reporting BLEU Scores, 2018: https://aclanthology.org/W18-6319
-# - PyTorch 공식 문서: https://docs.pytorch.org/docs/stable/generated/torch.nn.Transformer.html
+# - PyTorch 공식 문서, nn.Transformer: https://docs.pytorch.org/docs/stable/nn.html
 
 
 # %%

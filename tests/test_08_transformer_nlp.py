@@ -18,11 +18,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 from utils import metrics
-from utils.data_utils import Found, Parallel, Subwords, encode_pairs, standard_bpe
+from utils.data_utils import Found
 from utils.datasets import captions
 from utils.errors import UserError
 from utils.lesson import CheckFailed
-from utils.model_utils import LibraryAttention, LibraryTransformer
+from utils.translation import (
+    LibraryAttention,
+    LibraryTransformer,
+    Parallel,
+    Subwords,
+    encode_pairs,
+    standard_bpe,
+)
 
 NAME = "08_transformer_nlp"
 lesson = load_lesson(NAME)
@@ -565,7 +572,7 @@ def test_parallel_file_trains(tmp_path):
 def test_claims_hold_at_full_size(tmp_path):
     """`--quick`은 판정하기에 짧습니다. 걸음을 늘리면 글의 주장이 성립해야 합니다."""
     run = lesson.chapter.start(["--data", "sample", "--output-dir", str(tmp_path)])
-    run.config = dataclasses.replace(run.config, size=128, hidden=256, small=1000)
+    run.config = dataclasses.replace(run.config, hidden=128, width=256, small=1000)
     lesson.section_attention(run)
     lesson.section_layers(run)
     lesson.section_positions(run)

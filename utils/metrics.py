@@ -599,17 +599,17 @@ def split_words(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text.lower())
 
 
-def number_words(texts: Iterable[str]) -> tuple[list[list[int]], list[str]]:
-    """글마다의 낱말 번호(1부터)와, 번호의 낱말입니다. 0번 낱말은 비워 둡니다."""
-    rows, index = [split_words(text) for text in texts], {"": 0}
+def number_words(texts: Iterable[str], most: int = 100) -> tuple[list[list[int]], list[str]]:
+    """글마다 앞의 `most`낱말의 번호(1부터)와, 번호의 낱말입니다. 0번 낱말은 비워 둡니다."""
+    rows, index = [split_words(text)[:most] for text in texts], {"": 0}
     numbers = [[index.setdefault(word, len(index)) for word in row] for row in rows]
     return numbers, list(index)
 
 
 def unknown_words(known: Iterable[str], texts: Iterable[str]) -> float:
-    """띄어 쓴 낱말 가운데 `known`에 나오지 않은 것의 비율입니다. 대문자와 소문자는 같게 봅니다."""
-    seen = {word for text in known for word in text.lower().split()}
-    return float(np.mean([word not in seen for text in texts for word in text.lower().split()]))
+    """낱말과 문장 부호 가운데 `known`에 나오지 않은 것의 비율입니다."""
+    seen = {word for text in known for word in split_words(text)}
+    return float(np.mean([word not in seen for text in texts for word in split_words(text)]))
 
 
 def bootstrap(

@@ -7,7 +7,6 @@ import io
 import json
 import pickle
 import random
-import warnings
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -105,33 +104,6 @@ def update_ema(average: nn.Module, model: nn.Module, d: float) -> None:
     pairs = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
     for old, new in pairs:
         old.copy_(old.lerp(new, 1 - d) if old.is_floating_point() else new)
-
-
-class LibraryAttention(nn.MultiheadAttention):
-    """8강과 견줄 nn.MultiheadAttention입니다. 마스크 (B, 1, 1, S)는 True가 '봄'입니다.
-
-    왜: PyTorch의 key_padding_mask는 거꾸로 True가 '보지 않음'입니다.
-    """
-
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """x (B, T, D), memory (B, S, D) -> (B, T, D)"""
-        options = {"key_padding_mask": ~mask[:, 0, 0], "need_weights": False}
-        return super().forward(x, memory, memory, **options)[0]
-
-
-class LibraryTransformer(nn.Transformer):
-    """8강과 견줄 nn.Transformer입니다. 마스크의 뜻은 `LibraryAttention`과 같습니다."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        with warnings.catch_warnings():  # 왜: pre-norm이면 쓰지 않을 빠른 길이 꺼졌다고 경고함
-            warnings.simplefilter("ignore", UserWarning)
-            super().__init__(*args, **({"batch_first": True} | options))
-
-    def forward(self, x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-        """원문 x (B, S, D), 번역문 y (B, T, D) -> (B, T, D)"""
-        hidden = {"src_key_padding_mask": ~mask[:, 0, 0], "memory_key_padding_mask": ~mask[:, 0, 0]}
-        later = torch.ones(y.shape[1], y.shape[1], dtype=torch.bool, device=y.device).triu(1)
-        return super().forward(x, y, tgt_mask=later, **hidden)
 
 
 @dataclass

@@ -33,30 +33,24 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from utils import lesson
+from utils import visualization as plot
 from utils.command_line import option, setting
 from utils.data_utils import ImageDataset, TrainVal, read_image
 from utils.datasets import mnist
 from utils.device import autocast, median_seconds
 from utils.lesson import Lesson, Run
 from utils.model_utils import count_parameters, load_weights, save_weights
-from utils.visualization import (
-    confusion_matrix_figure,
-    image_grid,
-    learning_curves,
-    log_axis,
-    new_figure,
-)
 
 
 @dataclass(frozen=True)
 class Config:
-    epochs: int = setting(8, "학습 데이터를 몇 번 돌지(에폭)", low=1)
-    batch_size: int = setting(128, "한 번에 보는 이미지 수", low=1)
+    epochs: int = setting(8, "마지막 학습에서 데이터를 몇 번 돌지(에폭)", low=1)
+    batch_size: int = setting(128, "한 번에 보는 이미지의 수", low=1)
     lr: float = setting(0.004, "학습률의 최댓값", above=0)
-    predict: str = option("", "학습한 모델로 이 그림 파일의 숫자를 읽고 끝냅니다")
+    predict: str = option("", "이 그림 파일의 숫자를 읽고 끝냅니다")
 
 
-QUICK = replace(Config(), epochs=8, batch_size=64)
+QUICK = replace(Config(), batch_size=64)
 chapter = Lesson(__file__, __doc__, Config(), QUICK)
 
 
@@ -328,10 +322,10 @@ def draw_numeric_error(run: Run) -> None:
     exact = 1 - np.tanh(0.7) ** 2
     errors = [abs(numeric_gradient(lambda t: t.tanh()[0], x, h).item() - exact) for h in steps]
     best = steps[int(np.argmin(errors))]
-    figure, ax = new_figure()
+    figure, ax = plot.new_figure()
     ax.plot(steps, np.maximum(errors, 1e-16), "o-")
-    log_axis(ax, "x")
-    log_axis(ax, "y")
+    plot.log_axis(ax, "x")
+    plot.log_axis(ax, "y")
     ax.set(xlabel="차분 간격 h", ylabel="기울기의 절대 오차", title="수치 미분의 오차")
     run.figure(figure, "01_numeric_gradient")
     run.claim(
@@ -452,7 +446,7 @@ def check_cross_entropy(run: Run) -> None:
 
 
 def draw_regressions(run: Run, line: tuple, logistic: tuple) -> None:
-    figure, (left, right) = new_figure(1, 2)
+    figure, (left, right) = plot.new_figure(1, 2)
     x, y, (w, b) = line
     ends = torch.tensor([-2.0, 2.0])
     left.scatter(x, y, s=14, alpha=0.6, label="데이터")
@@ -568,7 +562,7 @@ def section_backpropagation(run: Run) -> None:
 def draw_boundary(run: Run, net: TwoLayerNet, points: np.ndarray, labels: np.ndarray) -> None:
     across, up = np.meshgrid(np.linspace(-2, 3, 200), np.linspace(-1.5, 2, 200))
     scores = net.forward(np.stack([across.ravel(), up.ravel()], axis=1))
-    figure, ax = new_figure()
+    figure, ax = plot.new_figure()
     ax.contourf(
         across, up, (scores[:, 1] - scores[:, 0]).reshape(across.shape), 20, cmap="coolwarm"
     )
@@ -704,7 +698,7 @@ def draw_paths(run: Run, valley: Callable, paths: dict[str, Tensor]) -> None:
     across, up = torch.meshgrid(
         torch.linspace(-5, 2, 100), torch.linspace(-2, 2, 100), indexing="xy"
     )
-    figure, ax = new_figure(width=7)
+    figure, ax = plot.new_figure(width=7)
     heights = valley(torch.stack([across, up], dim=-1))
     ax.contour(across, up, heights, levels=[0.1, 1, 4, 9, 16, 30, 50], colors="lightgray")
     for name, path in paths.items():
@@ -796,7 +790,7 @@ def section_modules_and_data(run: Run) -> None:
 def show_samples(run: Run, data: ImageDataset) -> None:
     titles = [data.class_names[label] for label in data.y_train[:20]]
     run.figure(
-        image_grid(data.x_train[:20].numpy(), titles, 10, "학습 이미지와 정답"), "05_samples"
+        plot.image_grid(data.x_train[:20].numpy(), titles, 10, "학습 이미지와 정답"), "05_samples"
     )
 
 
@@ -816,12 +810,12 @@ def show_samples(run: Run, data: ImageDataset) -> None:
 # 합성곱 계층 둘과 완전연결 계층(1.6절의 `Linear`) 둘입니다. 아직 만들지 않은 부품이 넷 있습니다.
 # 지금은 이렇게만 알아 두세요.
 #
-# | 부품 | 하는 일 | 직접 만드는 곳 |
+# | 부품 | 하는 일 | 다루는 곳 |
 # |---|---|---|
-# | 합성곱과 풀링 | 좁은 창으로 훑어 특징 맵(채널)을 만들고, 가로와 세로를 반으로 줄입니다 | 3강 |
-# | 배치 정규화 | 계층을 지나는 값의 크기를 고르게 합니다 | 2강 |
-# | 드롭아웃 | 학습할 때만 값의 일부를 무작위로 0으로 만들어 외우지 못하게 합니다 | 2강 |
-# | 원사이클 일정 | 학습률을 천천히 올렸다가 0 가까이까지 내립니다 | 2강 |
+# | 합성곱과 풀링 | 좁은 창으로 훑어 특징 맵(채널)을 만들고, 반으로 줄입니다 | 3강 3.1, 3.2절 |
+# | 배치 정규화 | 계층을 지나는 값의 크기를 고르게 합니다 | 2강 2.5절 |
+# | 드롭아웃 | 학습할 때만 값의 일부를 무작위로 0으로 만들어 외우지 못하게 합니다 | 2강 2.6절 |
+# | 원사이클 일정 | 학습률을 천천히 올렸다가 0 가까이까지 내립니다 | 2강 2.7절 |
 # ```text
 # 이미지 (B, 28, 28) uint8
 #   -> 밝기 맞추기       (B, 1, 28, 28)    평균 0, 표준편차 1
@@ -919,7 +913,7 @@ def section_training(run: Run) -> DigitNet:
     model.to(run.device, memory_format=torch.channels_last)
     print(f"  DigitNet의 매개변수 {count_parameters(model):,}개")
     history = train(run, model, data.on(run.device))
-    run.figure(learning_curves(history), "06_learning_curves")
+    run.figure(plot.learning_curves(history), "06_learning_curves")
     first, last = history[0]["val_loss"], history[-1]["val_loss"]
     run.claim(
         "학습이 끝난 뒤의 검증 손실은 첫 에폭보다 작습니다",
@@ -939,7 +933,7 @@ def section_training(run: Run) -> DigitNet:
 #
 # ## 1.8 테스트는 한 번만
 # **왜 필요할까요?** 정확도 95 %는 좋은 값일까요? 열 가운데 아홉이 같은 숫자라면 아무것도 배우지
-# 않아도 90 %입니다. 그래서 **기준선**(baseline)을 먼저 봅니다. 가장 많은 숫자만 답하는 것, 그리고
+# 않아도 90 %입니다. 그래서 **기준선**(baseline)을 먼저 봅니다. 가장 많은 클래스만 답하는 것, 그리고
 # 픽셀에 바로 소프트맥스 회귀를 맞춘 것입니다. 신경망은 적어도 이 둘을 넘어야 합니다.
 #
 # 테스트 데이터는 `take_test()`로 한 번의 실행에서 한 번만 꺼낼 수 있습니다. 테스트 정확도를 보고
@@ -949,11 +943,11 @@ def section_training(run: Run) -> DigitNet:
 
 # %%
 @chapter.section("1.8", "테스트는 한 번만", needs=("1.7",))
-def section_test(run: Run, model: DigitNet) -> None:
+def section_result(run: Run, model: DigitNet) -> None:
     data = run.data(mnist.load)
     x_test, y_test = data.take_test()
     majority = data.y_train.bincount().argmax()
-    run.floor("가장 많은 숫자만 답하기", (y_test == majority).float().mean().item())
+    run.floor("가장 많은 클래스만 답하기", (y_test == majority).float().mean().item())
     linear = LogisticRegression(max_iter=1000, tol=1e-3)  # 기본값 C=1: 가중치를 조금 누름
     linear.fit(data.x_train.flatten(1).numpy() / np.float32(255), data.y_train.numpy())
     linear_accuracy = linear.score(x_test.flatten(1).numpy() / np.float32(255), y_test.numpy())
@@ -966,7 +960,9 @@ def section_test(run: Run, model: DigitNet) -> None:
 
     matrix = confusion_by_hand(y_test, predictions, 10)
     run.check("혼동 행렬과 scikit-learn", matrix, confusion_matrix(y_test, predictions), atol=0)
-    run.figure(confusion_matrix_figure(matrix.numpy(), data.class_names), "07_confusion_matrix")
+    run.figure(
+        plot.confusion_matrix_figure(matrix.numpy(), data.class_names), "07_confusion_matrix"
+    )
     draw_worst_mistakes(run, x_test, y_test, logits)
 
 
@@ -993,7 +989,8 @@ def draw_worst_mistakes(run: Run, x: Tensor, y: Tensor, logits: Tensor) -> None:
     print(f"  틀린 이미지 {len(wrong)}장 / {len(y):,}장")
     if len(worst):
         run.figure(
-            image_grid(x[worst].numpy(), titles, 10, "가장 자신 있게 틀린 이미지"), "08_mistakes"
+            plot.image_grid(x[worst].numpy(), titles, 10, "가장 자신 있게 틀린 이미지"),
+            "08_mistakes",
         )
 
 
@@ -1075,7 +1072,7 @@ def check_resuming(run: Run) -> None:
 
 def draw_preparation(run: Run, digit: np.ndarray, photo: np.ndarray, restored: np.ndarray) -> None:
     titles = ["원래 이미지", f"사진 {photo.shape[1]}x{photo.shape[0]}", "모델에 넣는 28x28"]
-    figure = image_grid([digit, photo, restored], titles, 3, "사진을 학습 데이터와 같은 꼴로")
+    figure = plot.image_grid([digit, photo, restored], titles, 3, "사진을 학습 데이터와 같은 꼴로")
     run.figure(figure, "09_preparation")
 
 
@@ -1087,7 +1084,7 @@ def predict_file(run: Run, path: Path) -> dict[str, float]:
     probability = softmax(predict_logits(run, model, torch.from_numpy(image)[None]))[0]
     for digit in probability.argsort(descending=True)[:3].tolist():
         print(f"  {digit}: {100 * probability[digit]:.1f} %")
-    figure, (left, right) = new_figure(1, 2, width=3.4, height=3)
+    figure, (left, right) = plot.new_figure(1, 2, width=3.4, height=3)
     left.imshow(image, cmap="gray")
     left.set_title("모델에 넣는 28x28")
     left.axis("off")
@@ -1145,7 +1142,7 @@ def main(argv: list[str] | None = None) -> dict:
     section_optimizers(run)
     section_modules_and_data(run)
     model = section_training(run)
-    section_test(run, model)
+    section_result(run, model)
     section_saving(run, model)
     return run.finish()
 

@@ -45,9 +45,9 @@ from utils.model_utils import Optimizer, count_parameters, output_gradients, sav
 @dataclass(frozen=True)
 class Config:
     epochs: int = setting(20, "마지막 학습에서 데이터를 몇 번 돌지(에폭)", low=1)
-    batch_size: int = setting(256, "마지막 학습에서 한 번에 보는 이미지 수", low=2)
+    batch_size: int = setting(256, "마지막 학습에서 한 번에 보는 이미지의 수", low=2)
     lr: float = setting(0.003, "2.8절에서 뽑을 학습률의 가운데 값", above=0)
-    small: int = setting(6000, "작은 실험에 쓰는 학습 이미지 수", low=2000)
+    small: int = setting(6000, "작은 실험에 쓰는 학습 이미지의 수", low=2000)
     steps: int = setting(300, "작은 실험의 걸음 수", low=20)
     trials: int = setting(16, "2.8절에서 시험할 설정의 수", low=4)
     ensemble: int = setting(3, "2.9절에서 평균할 모델의 수", low=2)
@@ -962,7 +962,7 @@ def section_failure_museum(run: Run) -> None:
 # 1. `ACTIVATIONS`에 Mish(`x * tanh(softplus(x))`)와 그 도함수를 더하세요. (2.2절)
 # 2. 잔차 연결 `x + f(x)`를 넣은 20층 MLP의 기울기 그래프를 2.2절의 그래프에 더하세요. (2.2절)
 # 3. `GroupNorm`의 그룹이 하나이면, 또 채널 수와 같으면 어떤 정규화가 됩니까? (2.5절)
-# 4. 셔츠의 재현율이 90 %가 되는 확률의 문턱값을 검증 데이터로 고르면 정밀도는 얼마입니까? (2.9절)
+# 4. 셔츠의 재현율이 90 %가 되는 확률의 문턱을 검증 데이터로 고르면 정밀도는 얼마입니까? (2.9절)
 #
 # ## 더 읽을거리
 # - H. Xiao 외, Fashion-MNIST, 2017: https://arxiv.org/abs/1708.07747

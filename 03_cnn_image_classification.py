@@ -5,7 +5,7 @@
 | 항목 | 내용 |
 |---|---|
 | 배우는 것 | 합성곱을 손으로 구현해 `F.conv2d`와 비교하고, CNN을 학습시켜 속을 들여다봅니다 |
-| 먼저 볼 것 | 2강 2.5절(배치 정규화), 2.7절(학습률 일정), 1강 1.7절(학습 반복문) |
+| 먼저 볼 것 | 1강 1.7절(학습 반복문), 2강 2.5절(배치 정규화), 2.7절(학습률 일정) |
 | 데이터 | CIFAR-10 (약 170 MB, 처음 한 번 내려받음). 네트워크가 없으면 코드로 그린 장면 |
 | 실행 | `python 03_cnn_image_classification.py` |
 | 빠른 확인 | `python 03_cnn_image_classification.py --quick` |
@@ -582,7 +582,7 @@ def section_augmentation(run: Run) -> None:
 # **왜 필요할까요?** CNN은 계산의 대부분을 합성곱에 씁니다. 더 짧은 수(bfloat16)로, 채널이 붙어 있는
 # 순서(channels_last)로 계산하면 빨라질 수 있습니다. 먼저 결과가 같은지 봅니다.
 # ```text
-# 2차원 배치 정규화    채널마다 B * H * W개의 평균과 분산. 2강의 식에서 평균을 내는 축만 다릅니다
+# 2차원 배치 정규화    채널마다 B * H * W개의 평균과 분산. 2강 2.5절의 식에서 축만 다릅니다
 # contiguous           메모리의 순서 B, C, H, W       channels_last    메모리의 순서 B, H, W, C
 # ```
 # '흔한 방식'은 한 장씩 PIL로 뒤집고 자르는 `DataLoader`, float32, contiguous입니다. 이 강의는
@@ -948,7 +948,7 @@ def score_frozen(run: Run, body: nn.Module, data: TrainVal) -> float:
 #
 # ## 연습문제
 # 1. 좌우로 뒤집는 것도 픽셀을 섞는 것입니다. 이때는 왜 CNN이 무너지지 않습니까? (3.4절)
-# 2. `conv2d`를 써서 전치 합성곱(7강)을 만들어 `F.conv_transpose2d`와 비교하세요. (3.1절)
+# 2. `conv2d`를 써서 전치 합성곱(7강 7.3절)을 만들어 `F.conv_transpose2d`와 비교하세요. (3.1절)
 # 3. `CifarNet`의 풀링을 스트라이드 2인 합성곱으로 바꾸고 시간과 정확도를 비교하세요. (3.8절)
 #
 # ## 더 읽을거리

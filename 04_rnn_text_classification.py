@@ -34,7 +34,7 @@ from torch.nn.utils import rnn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from utils import data_utils, lesson, metrics
+from utils import data_utils, lesson, metrics, model_utils
 from utils import visualization as plot
 from utils.command_line import option, setting
 from utils.data_utils import Corpus, TextDataset, join_texts
@@ -42,18 +42,12 @@ from utils.datasets import reviews
 from utils.device import autocast, median_seconds, synchronize
 from utils.errors import UserError
 from utils.lesson import Lesson, Run, printable
-from utils.model_utils import (
-    clip_grad_norm,
-    count_parameters,
-    load_weights,
-    read_about,
-    save_weights,
-)
+from utils.model_utils import clip_grad_norm, count_parameters, load_weights, save_weights
 
 
 @dataclass(frozen=True)
 class Config:
-    epochs: int = setting(2, "마지막 학습의 에폭. NSMC는 하나를 더함", low=1)
+    epochs: int = setting(2, "마지막 학습에서 데이터를 몇 번 돌지(에폭). NSMC는 하나를 더함", low=1)
     batch_size: int = setting(128, "한 번에 보는 글의 평균 수", low=2)
     lr: float = setting(0.003, "학습률의 최댓값", above=0)
     hidden: int = setting(128, "임베딩과 은닉 상태의 크기", low=4)
@@ -67,14 +61,15 @@ class Config:
 
 
 QUICK = replace(Config(), batch_size=64, lr=0.01, hidden=32, words=3000, length=30)
-QUICK = replace(QUICK, epochs=2, texts=1000, small=200, steps=12)
+QUICK = replace(QUICK, texts=1000, small=200, steps=12)
+chapter = Lesson(__file__, __doc__, Config(), QUICK)
+load = lambda run: run.data(LOADERS[run.config.dataset])
 LOADERS = {"imdb": reviews.load_imdb, "nsmc": reviews.load_nsmc}
 UNITS = {"imdb": "낱말", "nsmc": "부분 낱말"}
 DROPOUT = {"imdb": 0.3, "nsmc": 0.5}  # 0.3과 0.5를 시드 하나의 검증 정확도로 골랐음
 FLOORS = {"imdb": "TF-IDF 로지스틱 회귀", "nsmc": "글자 1~3개의 나이브 베이즈"}
 MODELS = {"imdb": "model.pt", "nsmc": "model_nsmc.pt"}
 MAIN = ("양방향 LSTM", "어텐션")  # 마지막 학습의 계층과 풀링. 어텐션은 속을 볼 수 있음
-chapter = Lesson(__file__, __doc__, Config(), QUICK)
 
 # %% [markdown]
 # ## 4.1 글을 수로 바꾸기
@@ -169,7 +164,7 @@ def section_text(run: Run) -> tuple:
         print(f"  {unit}: 글 한 편에 토큰 {mean:.0f}개, 어휘 {len(vocabulary):,}개")
     text = f"{korean.provenance.name}를 낱말보다 글자나 자모로 자를 때 모르는 토큰이 적습니다"
     run.claim(text, unknown, unknown["낱말"] > max(unknown["글자"], unknown["자모"]))
-    data = run.data(LOADERS[run.config.dataset])
+    data = load(run)
     words = Counter(word for text in data.x_train[: run.config.small] for word in tokenize(text))
     counts, rank = np.sort([*words.values()])[::-1], np.arange(1, len(words) + 1)
     middle = slice(10, 1000)  # 왜: 맨 앞과, 한두 번 나온 맨 뒤는 법칙에서 벗어남
@@ -226,10 +221,10 @@ def fit_skip_gram(model: SkipGram, flat: Tensor, steps: int) -> None:
         away = torch.randint(-5, 5, (2048,), device=flat.device)
         away += away >= 0  # 0을 뺀 -5~5
         noise = torch.multinomial(counts**0.75, 2048 * 5, replacement=True).view(-1, 5)
-        loss = model(flat[place], flat[place + away], noise)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        loss = model(flat[place], flat[place + away], noise)  # 1) 순전파, 2) 손실
+        optimizer.zero_grad()  # 3) 기울기 비우기
+        loss.backward()  # 4) 역전파
+        optimizer.step()  # 5) 매개변수 갱신
 
 
 @chapter.section("4.2", "낱말을 벡터로", needs=("4.1",))
@@ -273,7 +268,7 @@ def section_embedding(run: Run, ready: tuple) -> None:
 #
 # ## 4.3 길이가 다른 글을 묶기
 # **왜 필요할까요?** 묶음은 네모난 텐서라 짧은 글의 뒤를 **빈자리**(padding)로 채웁니다. 빈자리까지
-# 읽으면 순환 계층(4.4절)의 마지막 은닉 상태 h가 틀립니다. 비슷한 길이끼리 묶으면 덜 생깁니다.
+# 읽으면 순환 계층(4.4절)의 마지막 은닉 상태 h가 틀립니다. 비슷한 길이끼리 묶으면 줄어듭니다.
 # ```text
 # tokens (B, T)   번호, 뒤쪽은 0      length (B,)   진짜 길이       mask (B, T) = 0..T-1 < length
 # 마지막 상태     h[b, length[b] - 1]    (h[b, T - 1]이 아님)
@@ -633,10 +628,10 @@ def make(run: Run, words: int, kind: str, pool: str) -> TextClassifier:
 
 
 def train(run: Run, model, corpus: Corpus, epochs: int, score=None, batches=None, dtype=None):
-    """에폭마다 `batches()`(없으면 길이가 비슷한 글끼리)로 배웁니다. `score`가 있으면 저장합니다."""
+    """에폭마다 `batches()`(없으면 비슷한 길이끼리)로 학습시킵니다. `score`가 있으면 저장합니다."""
     parts = lambda: bucketed_batches(corpus.length, run.config.batch_size)
     batches = batches or (lambda: [padded_batch(corpus, part) for part in parts()])
-    total = epochs * len(batches())  # 학습률은 30 %까지 직선으로 올렸다가 0까지 내림
+    total = epochs * len(batches())  # 학습률은 30 %까지 곧게 올렸다가 0까지 내림
     factor = lambda t: max(0.0, min(1.0, (t + 1) / (0.3 * total), (total - t) / (0.7 * total)))
     optimizer = torch.optim.AdamW(model.parameters(), run.config.lr, fused=True)
     scheduler = LambdaLR(optimizer, factor)
@@ -659,7 +654,7 @@ def train(run: Run, model, corpus: Corpus, epochs: int, score=None, batches=None
 
 
 @torch.inference_mode()
-def predict(run: Run, model: nn.Module, corpus: Corpus) -> Tensor:
+def predict_logits(run: Run, model: nn.Module, corpus: Corpus) -> Tensor:
     """글마다의 점수 (N, 2)를 평가 상태에서 구해 CPU에 모읍니다."""
     model.eval()
     logits = torch.zeros(len(corpus.y), 2)
@@ -672,7 +667,7 @@ def predict(run: Run, model: nn.Module, corpus: Corpus) -> Tensor:
 
 def measure(run: Run, model: nn.Module, corpus: Corpus, name: str = "") -> dict[str, float]:
     """평균 손실과 정확도입니다. 이름 앞에 `name`을 붙입니다."""
-    logits, y = predict(run, model, corpus), corpus.y.cpu()
+    logits, y = predict_logits(run, model, corpus), corpus.y.cpu()
     accuracy = (logits.argmax(dim=1) == y).float().mean().item()
     return {f"{name}loss": F.cross_entropy(logits, y).item(), f"{name}accuracy": accuracy}
 
@@ -726,7 +721,7 @@ def section_models(run: Run, ready: tuple) -> None:
 
 # %% [markdown]
 # **읽는 법.** 검증 글이 적어 3 %p쯤은 우연입니다. '임베딩만, 평균'은 낱말의 순서를 모릅니다. 그것과
-# '양방향 LSTM, 평균'을 견주어 순서를 읽는 일이 얼마나 보탬이 되는지 보세요.
+# '양방향 LSTM, 평균'을 비교해 순서를 읽는 일이 얼마나 보탬이 되는지 보세요.
 #
 # ## 4.7 빠르게 학습하기
 # **왜 필요할까요?** 같은 모델도 묶는 방법과 자료형에 따라 시간이 몇 배 다릅니다. 무엇이 빠른지는
@@ -756,7 +751,7 @@ def section_speed(run: Run) -> None:
     lstm = {name: found[f"LSTM {T}토큰"] for name, found in speed.items()}
     text = "LSTM을 packed로 계산하는 것보다 빈자리도 계산하는 것이 빠릅니다"
     run.claim(text, lstm, lstm["빈자리도 계산"] > lstm["packed"], unit="편/초")
-    data, dataset = run.data(LOADERS[run.config.dataset]), run.config.dataset
+    data, dataset = load(run), run.config.dataset
     count, length = run.config.small // 4, run.config.length
     vocabulary, corpus, _ = prepare(run, data, UNITS[dataset], count)
     corpus = corpus.last(length)
@@ -764,7 +759,7 @@ def section_speed(run: Run) -> None:
     pairs = list(zip(data.x_train[:count], data.y_train[:count], strict=True))
     encode = lambda text: vocabulary.encode(text)[-length:]
     plain, plans = data_utils.plain_text_loader(pairs, encode, run.config.batch_size), {}
-    plans["길이를 맞춤"] = (None, run.dtype)
+    plans["비슷한 길이끼리"] = (None, run.dtype)
     plans["무작위"] = (lambda: [padded_batch(corpus, part) for part in mixed], run.dtype)
     plans["흔한 방식"], rate = (lambda: plain, torch.float32), {}
     for name, (batches, dtype) in plans.items():
@@ -773,9 +768,9 @@ def section_speed(run: Run) -> None:
         synchronize(run.device)
         rate[name] = len(corpus.y) / (time.perf_counter() - start)
     for slow, times in (("무작위", 1.2), ("흔한 방식", 2)):
-        pair = {name: rate[name] for name in ("길이를 맞춤", slow)}
-        text = f"길이를 맞추어 묶으면 '{slow}'보다 {times}배 넘게 빨리 학습합니다"
-        run.claim(text, pair, rate["길이를 맞춤"] > times * rate[slow], unit="편/초")
+        pair = {name: rate[name] for name in ("비슷한 길이끼리", slow)}
+        text = f"비슷한 길이끼리 묶으면 '{slow}'보다 {times}배 넘게 빨리 학습합니다"
+        run.claim(text, pair, rate["비슷한 길이끼리"] > times * rate[slow], unit="편/초")
 
 
 # %% [markdown]
@@ -787,14 +782,14 @@ def section_speed(run: Run) -> None:
 # ```text
 # IMDB의 기준선    낱말과 이어진 두 낱말의 TF-IDF에 로지스틱 회귀. 글마다 벡터의 길이를 1로 맞춤
 #                  TF-IDF = (1 + log 횟수) * (1 + log((1 + 글의 수) / (1 + 그것이 나온 글의 수)))
-# NSMC의 기준선    이어진 글자 1~3개의 나이브 베이즈. 클래스마다 나온 비율의 로그를 더해 견줌
+# NSMC의 기준선    이어진 글자 1~3개의 나이브 베이즈. 클래스마다 나온 비율의 로그를 더해 비교함
 # ```
 
 
 # %%
 @chapter.section("4.8", "마지막 학습")
 def section_training(run: Run) -> tuple:
-    data, dataset = run.data(LOADERS[run.config.dataset]), run.config.dataset
+    data, dataset = load(run), run.config.dataset
     vocabulary, *corpora = prepare(run, data, UNITS[dataset], run.config.texts)
     (corpus, val), words = (part.last(run.config.length) for part in corpora), len(vocabulary)
     model = make(run, words, *MAIN)
@@ -823,7 +818,7 @@ def section_training(run: Run) -> tuple:
     text = "글이 많을수록 신경망이 기준선에 뒤지는 폭이 줄어듭니다(음수이면 앞섬)"
     run.claim(text, lag, list(lag.values()) == sorted(lag.values(), reverse=True))
     counted = metrics.log_probability(bag, data.x_val[: len(val.y)])
-    network = predict(run, model, val).log_softmax(dim=1)
+    network = predict_logits(run, model, val).log_softmax(dim=1)
     mix = lambda w: (network + w * counted).argmax(dim=1) == val.y.cpu()
     weights = 0.05, 0.1, 0.15, 0.2, 0.3, 1.0, 3.0
     weight = max(weights, key=lambda w: mix(w).sum())  # 검증 데이터로 고름
@@ -831,10 +826,13 @@ def section_training(run: Run) -> tuple:
 
 
 # %% [markdown]
+# **읽는 법.** 09 그림에서 글이 늘 때 두 선의 사이가 어떻게 변하는지 보세요. 선이 아직 올라가면 글을
+# 더 모으는 것이 모델을 바꾸는 것보다 나을 수 있습니다.
+#
 # ## 4.9 결과와 속 들여다보기
 # **왜 필요할까요?** 점수가 비슷해도 보는 것이 다를 수 있습니다. **어텐션** 가중치는 어느 낱말의
 # 상태를 썼는지를, 한 낱말 빼기는 그 낱말이 없으면 답이 얼마나 바뀌는지를 보여 줍니다. 낱말은 같고
-# 순서만 다른 문장도 풀어 봅니다. 둘을 함께 쓰면 나을 수도 있습니다(2강의 앙상블).
+# 순서만 다른 문장도 풀어 봅니다. 둘을 함께 쓰면 나을 수도 있습니다(2강 2.9절의 앙상블).
 # ```text
 # 함께            log P신경망 + w * log P기준선        w는 검증 데이터로 고름
 # 한 낱말 빼기    P(긍정 | 글) - P(긍정 | 그 낱말을 뺀 글)        양수이면 긍정 쪽으로 끈 낱말
@@ -846,29 +844,29 @@ def word_effects(run: Run, vocabulary: Vocabulary, model: nn.Module, tokens: lis
     """토큰을 하나씩 뺐을 때 긍정의 확률이 떨어지는 정도 (T,)입니다."""
     left = [tokens, *(tokens[:k] + tokens[k + 1 :] for k in range(len(tokens)))]
     corpus = join_texts(map(vocabulary.encode, left), torch.zeros(len(left)), run.device)
-    good = predict(run, model, corpus).softmax(dim=1)[:, 1]
+    good = predict_logits(run, model, corpus).softmax(dim=1)[:, 1]
     return good[0] - good[1:]
 
 
 @chapter.section("4.9", "결과와 속 들여다보기", needs=("4.8",))
 def section_result(run: Run, trained: tuple) -> None:
-    data, floor = run.data(LOADERS[run.config.dataset]), FLOORS[run.config.dataset]
+    data, floor = load(run), FLOORS[run.config.dataset]
     vocabulary, model, bag, weight = trained
-    texts, y = (part[: run.config.texts] for part in data.take_test())
-    run.floor("가장 많은 클래스만 답하기", metrics.majority_accuracy(data.y_train, y))
-    agree = torch.from_numpy(bag.predict(texts)) == y
+    x_test, y_test = (part[: run.config.texts] for part in data.take_test())
+    run.floor("가장 많은 클래스만 답하기", metrics.majority_accuracy(data.y_train, y_test))
+    agree = torch.from_numpy(bag.predict(x_test)) == y_test
     run.floor(floor, agree.float().mean().item())
     encode = lambda texts, y: join_texts(map(vocabulary.encode, texts), y, run.device)
-    whole = encode(texts, y)
+    whole = encode(x_test, y_test)
     corpus, size = whole.last(run.config.length), whole.length.cpu()
-    logits, counted = predict(run, model, corpus), metrics.log_probability(bag, texts)
-    probabilities, hits = logits.softmax(dim=1), logits.argmax(dim=1) == y
+    logits, counted = predict_logits(run, model, corpus), metrics.log_probability(bag, x_test)
+    probabilities, hits = logits.softmax(dim=1), logits.argmax(dim=1) == y_test
     run.result("테스트 정확도", hits.float().mean().item(), beats=floor)
-    together = (logits.log_softmax(dim=1) + weight * counted).argmax(dim=1) == y
+    together = (logits.log_softmax(dim=1) + weight * counted).argmax(dim=1) == y_test
     print(f"  로그 확률에 기준선의 것을 {weight:g}배 더하면(가중치는 검증 데이터로 고름)")
-    run.result("기준선과 함께", together.float().mean().item(), beats=floor)
+    run.result("기준선과 함께 쓴 테스트 정확도", together.float().mean().item(), beats=floor)
     contrast, answers = reviews.contrast_set(run.config.dataset)
-    found = predict(run, model, encode(contrast, answers)).argmax(dim=1)
+    found = predict_logits(run, model, encode(contrast, answers)).argmax(dim=1)
     scores = {"신경망": {}, floor: {}}
     for name, right in (("신경망", hits), (floor, agree)):
         for part, chosen in (("짧은 글", size <= size.median()), ("긴 글", size > size.median())):
@@ -881,11 +879,11 @@ def section_result(run: Run, trained: tuple) -> None:
     run.claim(text, pair, pair["신경망"] > pair[floor] + 0.1)
     wrong = (~hits).nonzero().flatten()
     for k in wrong[probabilities[wrong].amax(dim=1).argsort(descending=True)[:3]].tolist():
-        answer, sure = data.class_names[y[k]], 100 * probabilities[k].max()
-        print(f"  틀린 글(정답 {answer}, 확신 {sure:.1f} %)의 끝: {printable(texts[k])[-150:]}")
+        answer, sure = data.class_names[y_test[k]], 100 * probabilities[k].max()
+        print(f"  틀린 글(정답 {answer}, 확신 {sure:.1f} %)의 끝: {printable(x_test[k])[-150:]}")
     rows, overlap = [], []
     for k in [k for k in size.argsort().tolist() if hits[k] and size[k] >= 12][:20]:
-        tokens = vocabulary.cut(texts[k])[-run.config.length :]
+        tokens = vocabulary.cut(x_test[k])[-run.config.length :]
         effects = word_effects(run, vocabulary, model, tokens)
         numbers = torch.tensor([vocabulary.encode(tokens)], device=run.device)  # (1, T)
         with torch.inference_mode():
@@ -893,7 +891,7 @@ def section_result(run: Run, trained: tuple) -> None:
             weights = model.pool.weights(h, numbers > 0)[0].cpu()
         top = [set(values.topk(3).indices.tolist()) for values in (weights, effects.abs())]
         overlap.append((len(top[0] & top[1]) / 3, 3 / len(tokens)))
-        name = f"정답 {data.class_names[y[k]]}"
+        name = f"정답 {data.class_names[y_test[k]]}"
         rows += [(f"{name}: 어텐션", tokens, weights), (f"{name}: 한 낱말 빼기", tokens, effects)]
     run.figure(plot.text_heat(rows[:6], "무엇을 보고 답했을까요"), "11_words")
     text = "맞힌 글에서 어텐션이 큰 토큰 셋은 빼면 답이 크게 바뀌는 셋과 우연의 두 배 넘게 겹칩니다"
@@ -956,13 +954,13 @@ def predict_sentence(run: Run, text: str) -> dict:
         raise UserError("--predict에 빈 문장을 주었습니다. 분류할 문장을 따옴표로 묶어 주세요.")
     dataset = "nsmc" if re.search("[가-힣ㄱ-ㅎㅏ-ㅣ]", text) else run.config.dataset
     path, options = run.path(MODELS[dataset]), " --quick" * run.quick
-    about = read_about(path, f"--dataset {dataset}{options} 옵션으로 ")
+    about = model_utils.read_about(path, f"--dataset {dataset}{options} 옵션으로 ")
     vocabulary = Vocabulary(about["unit"], about["tokens"][2:], about["pieces"])
     model = TextClassifier(len(vocabulary), *MAIN, about["hidden"]).to(run.device)
     load_weights(path, model)
     tokens = vocabulary.cut(text)[-about["length"] :]
     corpus = join_texts([vocabulary.encode(tokens)], torch.zeros(1), run.device)
-    probability = predict(run, model, corpus).softmax(dim=1)[0].tolist()
+    probability = predict_logits(run, model, corpus).softmax(dim=1)[0].tolist()
     label = int(probability[1] > 0.5)
     effects = word_effects(run, vocabulary, model, tokens) * (1 if label else -1)
     top = [k for k in effects.argsort(descending=True)[:3].tolist() if effects[k] > 0]

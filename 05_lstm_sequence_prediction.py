@@ -54,12 +54,12 @@ class Config:
 
 
 QUICK = replace(Config(), epochs=2, hidden=16, window=20, points=1000, steps=80)
+chapter = Lesson(__file__, __doc__, Config(), QUICK, mixed=False)
 DECAY = 0.94  # RiskMetrics(1996)가 하루 자료에 쓴 값
 LEVELS = (0.05, 0.1, 0.5, 0.9, 0.95)  # 마지막 모델이 내는 분위수
-chapter = Lesson(__file__, __doc__, Config(), QUICK, mixed=False)
 
 
-def market(run: Run) -> prices.Prices:
+def load(run: Run) -> prices.Prices:
     """이 실행이 쓰는 주가입니다. 데이터보다 너무 긴 창을 달라면 멈춥니다."""
     data = run.data(prices.load, csv=run.config.csv, ticker=run.config.ticker)
     days = min(data.num_train, run.config.points * 3 // 4)
@@ -118,7 +118,7 @@ def make_features(frame: DataFrame) -> DataFrame:
 def section_series(run: Run) -> None:
     from statsmodels.tsa.stattools import acf  # 왜: 불러오는 데 오래 걸려 쓸 때 부름
 
-    frame = market(run).frame
+    frame = load(run).frame
     missing = pd.bdate_range(frame.index[0], frame.index[-1]).difference(frame.index)
     gap = frame.index.diff().max().days
     print(f"  시세가 없는 평일 {len(missing):,}일(휴장일 포함), 가장 긴 틈 {gap}일")
@@ -137,7 +137,7 @@ def section_series(run: Run) -> None:
         curves[name] = range(61), a
     limit = 1.96 / math.sqrt(len(r))
     curves["우연의 한계"] = range(61), [limit] * 61
-    run.figure(plot.line_figure(curves, "시차(일)", "자기상관", "자기상관"), "02_autocorrelation")
+    run.figure(plot.line_figure(curves, "시차(일)", "자기상관", "자기상관"), "01_autocorrelation")
     found = {name: curves[name][1][1].item() for name in ("로그 가격", "수익률")}
     text = "로그 가격은 하루 자기상관이 0.99를 넘고, 수익률은 그 크기가 0.1보다 작습니다"
     run.claim(text, found, found["로그 가격"] > 0.99 and abs(found["수익률"]) < 0.1, unit="")
@@ -150,12 +150,12 @@ def section_series(run: Run) -> None:
     run.claim(text, drift, drift["로그 가격"] > 0.5 and drift["수익률"] < 0.2, unit="배")
     rows = {"종가": close, "로그 수익률": r, "수익률의 250일 표준편차": yearly["수익률"].std()}
     panels = {name: {name: (frame.index.to_numpy(), y)} for name, y in rows.items()}
-    run.figure(plot.panel_figure(panels), "01_prices")
+    run.figure(plot.panel_figure(panels), "02_prices")
 
 
 # %% [markdown]
 # **읽는 법.** 가격은 어제 값이 이미 좋은 예측입니다. 수익률의 자기상관은 한계를 넘더라도 0.1이면
-# 분산을 그 제곱인 1 %만 설명합니다. 하지만 수익률의 크기는 오래 닮습니다. 01 그림의 셋째 칸처럼
+# 분산을 그 제곱인 1 %만 설명합니다. 하지만 수익률의 크기는 오래 닮습니다. 02 그림의 셋째 칸처럼
 # 분산이 큰 때와 작은 때가 길게 이어지기 때문입니다. 이 차이가 이 강의의 줄거리입니다.
 #
 # ## 5.2 창으로 자르기와 누설
@@ -223,7 +223,7 @@ def future_returns(close: Tensor, horizon: int) -> Tensor:
 def section_windows(run: Run) -> None:
     from sklearn import preprocessing
 
-    frame, num_train = market(run).frame, market(run).num_train
+    frame, num_train = load(run).frame, load(run).num_train
     T, H = run.config.window, run.config.horizon
     x = torch.tensor(make_features(frame).to_numpy(np.float64))
     views, one_by_one = sliding_windows(x, T), [x[t : t + T] for t in range(len(x) - T + 1)]
@@ -346,7 +346,7 @@ class LSTMForecaster(nn.Module):
 
 
 def train(run: Run, model: nn.Module, x, y, loss_of: Callable, epochs: int, score=None) -> list:
-    """창 x (M, T, D)로 배우고 걸음마다의 손실을, `score`가 있으면 에폭마다의 점수를 냅니다."""
+    """창 x (M, T, D)로 학습시키고 걸음마다의 손실을, `score`가 있으면 에폭마다의 점수를 냅니다."""
     optimizer = torch.optim.AdamW(model.parameters(), run.config.lr, weight_decay=0.01, fused=True)
     total = epochs * math.ceil(len(x) / run.config.batch_size)
     scheduler = OneCycleLR(optimizer, run.config.lr, total, cycle_momentum=False)
@@ -423,7 +423,7 @@ def section_cells(run: Run) -> None:
         smooth = pd.Series(losses).rolling(20, 1).mean().to_numpy()
         curves[name], last[name] = (range(len(losses)), smooth), float(smooth[-1])
     curves["늘 0이라고 답하기"] = [0, len(losses)], [1 / 3] * 2  # -1~1의 고른 값의 분산
-    run.figure(plot.line_figure(curves, "학습 걸음", "손실", "표시된 값을 기억하기"), "04_memory")
+    run.figure(plot.line_figure(curves, "걸음", "손실", "표시된 값을 기억하기"), "04_memory")
     text = "f의 편향이 1이면 처음에 표시된 값을 기억하고(손실 0.05 아래) 0이면 못 합니다(0.3 위)"
     run.claim(text, last, last["f의 편향 1"] < 0.05 and last["f의 편향 0"] > 0.3, unit="")
     x, y = marked_values(64, 20, run.device)
@@ -528,7 +528,7 @@ def section_metrics(run: Run) -> None:
     small = math.sqrt((61 - 10 + 20 / 60) / 60)  # 작은 표본 보정. N = 60, h = 5
     ours, theirs = diebold_mariano(a, b, horizon=5)[0], small * library.tvalues[0]
     run.check("닷새 뒤의 DM 검정과 statsmodels", ours, theirs, atol=1e-9)
-    data = market(run)
+    data = load(run)
     close, start = prices.closing(data.frame), data.num_train
     y, yesterday = close[start:], close[start - 1 : -1]
     r, before = log_returns(close)[start:], log_returns(close)[start - 1 : -1]
@@ -551,11 +551,11 @@ def section_metrics(run: Run) -> None:
 # ## 5.5 예측할 수 있는 것과 없는 것
 # **왜 필요할까요?** 모델이 실패했는지, 예측할 것이 없었는지 알려면 답을 아는 시계열에서 먼저 재어야
 # 합니다. 같은 LSTM을 사인 곡선, 무작위 걸음(우연한 수를 쌓은 합), 로그 가격, 변동 폭(그날의 고가와
-# 저가가 벌어진 정도)으로 따로 학습시켜 견줍니다.
+# 저가가 벌어진 정도)으로 따로 학습시켜 비교합니다.
 # ```text
 # 입력과 목표    창의 마지막 값을 뺀 것       x (M, T, 1)     목표 (M, H): 다음 H일의 움직임
 # 기준선         어제 값: 안 움직임   추세: 평균 변화 * h   계절: 한 주기 전   능형 회귀: 선형 모델
-# 실력 점수      1 - MAE(LSTM) / MAE(기준선)      양수이면 나음   MASE도 1이 아니라 어제 값과 견줌
+# 실력 점수      1 - MAE(LSTM) / MAE(기준선)      양수이면 나음   MASE도 1이 아니라 어제 값과 비교함
 # ```
 # **덩어리 부트스트랩**은 검증의 날을 이웃한 20일씩(서로 닮았으므로) 무작위로 거듭 뽑아 점수를 다시
 # 재고, 1,000번 잰 점수의 가운데 95 %를 **신뢰 구간**으로 냅니다. 0에 걸치면 우연일 수 있습니다.
@@ -593,12 +593,12 @@ class Trial(NamedTuple):
     forecasts: dict[str, Tensor]  # 이름마다 움직임의 예측 (M, H)
     scores: dict[str, float]  # 이름마다 하루 뒤의 MASE
     floor: str  # 배우지 않는 예측 가운데 가장 나은 것
-    skill: list[float]  # 그것에 견준 실력 점수, 95 % 구간의 아래와 위
-    linear: list[float]  # 능형 회귀에 견준 것
+    skill: list[float]  # 그것에 비교한 실력 점수, 95 % 구간의 아래와 위
+    linear: list[float]  # 능형 회귀에 비교한 것
 
 
 def try_series(run: Run, y: Tensor, num_train: int, period: int) -> Trial:
-    """시계열 y (N,)의 앞부분으로 LSTM을 배우고 나머지에서 기준선과 견줍니다."""
+    """시계열 y (N,)의 앞부분으로 LSTM을 학습시키고 나머지에서 기준선과 비교합니다."""
     T, H = run.config.window, run.config.horizon
     spans = y.unfold(0, T + H, 1)  # (M, T + H)
     spans = spans - spans[:, T - 1 : T]  # 창의 마지막 값을 뺌
@@ -645,7 +645,7 @@ def lag_errors(trial: Trial) -> list[float]:
 
 def make_series(run: Run) -> dict[str, tuple[Tensor, int, int]]:
     """시계열마다의 값, 학습에 쓰는 앞부분의 길이, 계절의 주기입니다."""
-    data, num = market(run), run.config.points
+    data, num = load(run), run.config.points
     sine, walk = (torch.from_numpy(prices.generate(k, num, run.seed)) for k in ("sine", "walk"))
     width, price = make_features(data.frame)["폭"], prices.closing(data.frame).log()
     made = {"사인 곡선": (sine, num * 3 // 4, 20), "무작위 걸음": (walk, num * 3 // 4, 5)}
@@ -677,7 +677,7 @@ def section_contrast(run: Run) -> None:
     pair = {name: trials[name] for name in ("사인 곡선", "로그 가격")}
     lags = {name: lag_errors(trial) for name, trial in pair.items()}
     curves = {name: (range(6), [e / errors[0] for e in errors]) for name, errors in lags.items()}
-    figure = plot.line_figure(curves, "며칠 전의 값과 견주는지", "MAE (0일이 1)", "예측과 닮은 날")
+    figure = plot.line_figure(curves, "며칠 전의 값과 비교하나", "MAE(0일이 1)", "예측과 닮은 날")
     run.figure(figure, "08_lags")
     closest = {name: int(np.argmin(errors)) for name, errors in lags.items()}
     text = "사인 곡선의 예측은 맞힐 날의 값과, 가격의 예측은 하루 전의 값과 가장 닮았습니다"
@@ -732,7 +732,7 @@ class Task(NamedTuple):
 
 
 def make_task(run: Run, frame: DataFrame, num_train: int) -> Task:
-    """표에서 창과 목표를 만듭니다. 정규화는 앞의 `num_train`일에서만 배웁니다."""
+    """표에서 창과 목표를 만듭니다. 정규화의 평균은 앞의 `num_train`일에서만 구합니다."""
     T, H, close = run.config.window, run.config.horizon, prices.closing(frame)
     x = F.pad(prepare(frame, num_train), (0, 0, T - 1, 0))  # 앞에 빈 날 T - 1일
     sigma = ewma_variance(log_returns(close)).sqrt()
@@ -764,7 +764,7 @@ def coverage(y: Tensor, f: Tensor) -> Tensor:
 
 @chapter.section("5.6", "마지막 학습: 얼마나 흔들릴지 예측하기")
 def section_training(run: Run) -> tuple:
-    data, T, H = market(run), run.config.window, run.config.horizon
+    data, T, H = load(run), run.config.window, run.config.horizon
     task = make_task(run, data.frame, data.num_train)
     train_days, val_days = split_days(task.days, data.num_train, H)
     sizes = task.x.shape[2], H * len(LEVELS), run.config.hidden
@@ -798,7 +798,7 @@ def section_training(run: Run) -> tuple:
 # 너무 좁습니다. 11 그림의 세 무리가 고르게 0.9에 가까운지 보세요. 전체의 비율만 보면 놓칩니다.
 #
 # ## 5.7 변동성 예측
-# **왜 필요할까요?** 5.5절에서 가격과 변동 폭의 판정을 견주어 보세요. 금융에서는 흔들림의 크기만
+# **왜 필요할까요?** 5.5절에서 가격과 변동 폭의 판정을 비교해 보세요. 금융에서는 흔들림의 크기만
 # 예측하는 모델을 오래 써 왔습니다. LSTM이 그 모델들을 넘는지 잽니다.
 # ```text
 # 실현 분산   RV[t] = 합(h = 1..H) r[t+h]^2                    맞힐 값
@@ -827,7 +827,7 @@ def variance_forecasts(run: Run, frame: DataFrame, num_train: int) -> tuple[Tens
 
 
 def fit_variance(run: Run, task: Task, actual: Tensor, ewma: Tensor, days: Tensor) -> nn.Module:
-    """EWMA에 곱할 수의 로그를 내는 LSTM을 QLIKE로 배웁니다."""
+    """EWMA에 곱할 수의 로그를 내는 LSTM을 QLIKE로 학습시킵니다."""
     torch.manual_seed(run.seed)
     model = LSTMForecaster(task.x.shape[2], 1, run.config.hidden, 0.5).to(run.device)
     ratio = (actual / ewma)[days].float().to(run.device)[:, None]
@@ -852,7 +852,7 @@ def variance_losses(actual: Tensor, forecasts: dict, task: Task, model, days: Te
 
 @chapter.section("5.7", "변동성 예측")
 def section_volatility(run: Run) -> nn.Module:
-    data, H = market(run), run.config.horizon
+    data, H = load(run), run.config.horizon
     task = make_task(run, data.frame, data.num_train)
     actual, forecasts = variance_forecasts(run, data.frame, data.num_train)
     train_days, val_days = split_days(task.days, data.num_train, H)
@@ -865,13 +865,13 @@ def section_volatility(run: Run) -> nn.Module:
 
 
 # %% [markdown]
-# **읽는 법.** QLIKE는 작을수록 좋습니다. 여기에서는 평균만 견주고, 우연인지는 5.8절에서 검정합니다.
+# **읽는 법.** QLIKE는 작을수록 좋습니다. 여기서는 평균만 비교하고, 우연인지는 5.8절에서 검정합니다.
 # EWMA에는 배울 것이 없고 GARCH에는 넷(w, a, b, 평균)뿐입니다. LSTM과 얼마나 다른지 보세요.
 #
 # ## 5.8 결과: 처음 보는 기간
 # **왜 필요할까요?** 지금까지의 선택은 모두 학습과 검증 기간에서 했습니다. 남겨 둔 마지막 기간을
-# 이제 한 번만 꺼내, 가격과 구간과 변동성을 기준선과 견줍니다. **전진 검증**(walk-forward)은
-# 250일마다 그날까지의 모든 날로 다시 배우고 다음 250일을 예측하는 것입니다.
+# 이제 한 번만 꺼내, 가격과 구간과 변동성을 기준선과 비교합니다. **전진 검증**(walk-forward)은
+# 250일마다 그날까지의 모든 날로 다시 학습시키고 다음 250일을 예측하는 것입니다.
 
 
 # %%
@@ -901,7 +901,7 @@ def judge(run: Run, title: str, unit: str, losses: dict, horizon: int, beats: st
 
 
 def judge_price(run: Run, task: Task, close: Tensor, median: Tensor, train_days, days) -> None:
-    """하루 뒤의 가격을 어제 값, 추세, 계절, 선형 모델과 견줍니다. median (M, H)"""
+    """하루 뒤의 가격을 어제 값, 추세, 계절, 선형 모델과 비교합니다. median (M, H)"""
     moves = naive_forecasts(close.log(), days, run.config.horizon, 5, int(train_days[-1]) + 1)
     ridge = metrics.ridge_forecast(task.x[train_days], task.returns[train_days], task.x[days])
     moves = {name: f[:, 0] for name, f in moves.items()} | {"능형 회귀": ridge[:, 0]}
@@ -923,7 +923,7 @@ def judge_price(run: Run, task: Task, close: Tensor, median: Tensor, train_days,
 @chapter.section("5.8", "결과: 처음 보는 기간", needs=("5.6", "5.7"))
 def section_result(run: Run, trained: tuple, volatility: nn.Module) -> None:
     model, train_days = trained
-    data, H = market(run), run.config.horizon
+    data, H = load(run), run.config.horizon
     frame, first = data.take_test()
     task, close = make_task(run, frame, data.num_train), prices.closing(frame)
     days = torch.arange(first, len(frame) - H)
@@ -968,7 +968,7 @@ def section_result(run: Run, trained: tuple, volatility: nn.Module) -> None:
 # ## 연습문제
 # 1. `prepare`가 학습 기간 대신 모든 날로 정규화하게 고치세요. 어느 확인이 실패합니까? (5.2절)
 # 2. `utils/datasets/prices.py`의 사인 곡선 잡음을 0.5로 키우면 실력 점수는 어떻게 됩니까? (5.5절)
-# 3. `prepare`에서 '폭'을 빼고(`.drop(columns="폭")`) `--only 5.7`로 재세요. QLIKE가 나빠집니까?
+# 3. `prepare`에서 '폭'을 빼고(`.drop(columns="폭")`) QLIKE를 다시 재세요. 나빠집니까? (5.7절)
 #
 # ## 더 읽을거리
 # - R. Hyndman 외, Measures of forecast accuracy, 2006: https://robjhyndman.com/papers/mase.pdf

@@ -5,7 +5,7 @@
 | 항목 | 내용 |
 |---|---|
 | 배우는 것 | 상자, 손실, NMS, mAP를 손으로 만들어 표준 구현과 비교하고, 작은 YOLO를 학습시킵니다 |
-| 먼저 볼 것 | 3강 3.1절(합성곱), 3.3절(수용 영역), 3.6절(데이터 증강), 2강 2.5절(배치 정규화) |
+| 먼저 볼 것 | 2강 2.5절(배치 정규화), 3강 3.1절(합성곱), 3.3절(수용 영역), 3.6절(데이터 증강) |
 | 데이터 | COCO, YOLO, VOC 형식의 폴더(`--data-dir`). 없으면 코드로 그린 거리 장면 |
 | 실행 | `python 06_yolo_object_detection.py` |
 | 빠른 확인 | `python 06_yolo_object_detection.py --quick` |
@@ -38,7 +38,7 @@ from utils import visualization as plot
 from utils.command_line import option, setting
 from utils.data_utils import jitter_color
 from utils.datasets import detection
-from utils.datasets.detection import DetectionDataset, Detections, Example, Photo, collate
+from utils.datasets.detection import Detections, Example, Photo, collate
 from utils.device import autocast, latencies
 from utils.lesson import Lesson, Run
 from utils.model_utils import Album, count_parameters, load_weights, read_about
@@ -63,11 +63,8 @@ QUICK = replace(Config(), epochs=5, batch_size=8, lr=0.008, size=192, width=16, 
 QUICK = replace(QUICK, mosaic=0.0, scenes=256)
 chapter = Lesson(__file__, __doc__, Config(), QUICK)
 LOSSES, SCORES = ("클래스 손실", "상자 손실"), ("mAP@0.5", "mAP@[.5:.95]")
+load = lambda run: run.data(detection.load, scenes=run.config.scenes)
 STRIDES, EPS = (8, 16, 32), 1e-7  # 세 격자의 칸이 몇 픽셀인지, 0으로 나누지 않게 할 작은 수
-
-
-def load(run: Run) -> DetectionDataset:
-    return run.data(detection.load, scenes=run.config.scenes)
 
 
 def sides(boxes):
@@ -107,7 +104,7 @@ def overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     inside = (high - low).clamp(min=0).prod(dim=-1)
     union = sides(a).prod(dim=-1) + sides(b).prod(dim=-1) - inside
     hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
-    return inside / union.clamp(min=EPS), union, hull  # 왜 clamp: 넓이가 0이면 0 / 0
+    return inside / union.clamp(min=EPS), union, hull  # 왜: 넓이가 0이면 0 / 0
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -181,7 +178,7 @@ def section_boxes(run: Run) -> None:
         curves[name] = range(1, 201), curve
     figure = plot.line_figure(curves, "걸음", "정답과의 평균 IoU", "상자 200개를 정답으로 옮기기")
     run.figure(figure, "01_box_losses")
-    text = "떨어진 상자에서 IoU의 기울기는 0이고 나머지 셋은 0이 아닙니다 (기울기의 길이)"
+    text = "떨어진 상자에서 IoU의 기울기는 0이고 나머지 셋은 0이 아닙니다(기울기의 길이)"
     run.claim(text, pulls, pulls["IoU"] == 0 < min([*pulls.values()][1:]), unit="")
     last = [curve[-1] for _, curve in curves.values()]
     text = "200걸음 뒤의 IoU는 IoU, GIoU, DIoU, CIoU로 배운 차례로 높아집니다"
@@ -346,7 +343,7 @@ def encode_targets(boxes: Tensor, grid: Grid) -> Tensor:
 def decode_predictions(raw: Tensor, grid: Grid) -> Tensor:
     """모델의 출력 (..., P, 4)를 상자 (..., P, 4)로 바꿉니다."""
     center = grid.points + raw[..., :2] * grid.strides
-    half = raw[..., 2:].clamp(max=6).exp() * grid.strides / 2  # 왜 clamp: 무한대가 되지 않게
+    half = raw[..., 2:].clamp(max=6).exp() * grid.strides / 2  # 왜: 무한대가 되지 않게
     return torch.cat([center - half, center + half], dim=-1)
 
 
@@ -366,7 +363,7 @@ def section_grid(run: Run) -> None:
     best = {name: size_iou(found, a).amax(dim=1).mean().item() for name, a in anchors.items()}
     labels = "너비(픽셀)", "높이(픽셀)", "상자와 앵커"
     run.figure(plot.scatter_figure({"상자": found} | anchors, *labels), "03_anchors")
-    text = "k-평균으로 찾은 앵커 3개는 스트라이드 3개보다 학습 상자와 더 겹칩니다 (평균 IoU)"
+    text = "k-평균으로 찾은 앵커 3개는 스트라이드 3개보다 학습 상자와 더 겹칩니다(평균 IoU)"
     run.claim(text, best, best["앵커 3개"] > best["스트라이드 3개"], unit="")
 
 
@@ -617,12 +614,12 @@ def section_map(run: Run) -> None:
     count = 20 if run.quick else 200  # 빈 사진, 예측이 없는 사진, 무리가 섞여 있음
     worst, seconds = metrics.compare_with_pycocotools(evaluate_detections, count, run.seed)
     run.check(f"무작위 예측 {count}벌의 정밀도와 pycocotools", worst, 0.0, atol=1e-6)
-    text = "작은 무작위 문제에서 직접 만든 채점이 pycocotools보다 느리지 않습니다 (한 벌의 밀리초)"
+    text = "작은 무작위 문제에서 직접 만든 채점이 pycocotools보다 느리지 않습니다(한 벌의 밀리초)"
     run.claim(text, seconds, seconds["직접"] <= seconds["pycocotools"], unit="")
 
 
 # %% [markdown]
-# **읽는 법.** mAP를 견줄 때는 평균의 방식과 IoU 문턱이 같은지 먼저 보세요. 이 강의는 101점입니다.
+# **읽는 법.** mAP를 비교할 때는 평균의 방식과 IoU 문턱이 같은지 먼저 보세요. 이 강의는 101점입니다.
 #
 # ## 6.7 손실과 담당
 # **왜 필요할까요?** 어느 칸이 어느 물체를 **담당**할지(assignment) 정해야 손실을 계산합니다. 처음
@@ -692,11 +689,11 @@ def overfit_one(run: Run, photo: Photo, assign: Callable) -> tuple[list[float], 
     images, boxes, labels = collate([prepare(photo, run.config.size)], run.device)
     optimizer = torch.optim.AdamW(model.parameters(), 0.002)
     for step in range(1, 301):
-        losses = detection_loss(model.train()(images), boxes, labels, grid, assign)
-        optimizer.zero_grad()
-        (losses[0] + 5 * losses[1]).backward()
+        losses = detection_loss(model.train()(images), boxes, labels, grid, assign)  # 1), 2)
+        optimizer.zero_grad()  # 3) 기울기 비우기
+        (losses[0] + 5 * losses[1]).backward()  # 4) 역전파
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
+        optimizer.step()  # 5) 매개변수 갱신
         owned.append(losses[2:])
         if step % 5 == 0:
             found = detect(model, [photo.read()], run.config.size, torch.float32)
@@ -744,9 +741,9 @@ def section_loss(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 한 장도 외우지 못하면 손실, 담당, 좌표 가운데 무엇인가 틀렸을 것입니다.
+# **읽는 법.** 한 장도 외우지 못하면 손실, 담당, 좌표 가운데 하나가 틀린 것입니다.
 #
-# ## 6.8 학습
+# ## 6.8 마지막 학습
 # **왜 필요할까요?** 부품이 모두 맞으니 학습합니다. 매개변수의 **지수 이동 평균**(EMA)을 따로 두어
 # 검증과 예측에 씁니다. 끝의 5분의 1은 모자이크 없이 배웁니다.
 # ```text
@@ -804,7 +801,7 @@ def train(run: Run, examples: list[Example], val: list[Photo]) -> tuple[nn.Modul
     return ema, album, checkpoint.history
 
 
-@chapter.section("6.8", "학습")
+@chapter.section("6.8", "마지막 학습")
 def section_training(run: Run) -> nn.Module:
     dataset, size, layer = load(run), run.config.size, nn.Linear(4, 3)
     ours, theirs = copy.deepcopy(layer), copy.deepcopy(layer)
@@ -812,7 +809,7 @@ def section_training(run: Run) -> nn.Module:
     update_ema(ours, layer, 0.9)
     library = torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
     library([*theirs.parameters()], [*layer.parameters()], None)
-    run.check("EMA와 torch의 것", ours.weight, theirs.weight, atol=1e-6)
+    run.check("EMA와 get_ema_multi_avg_fn", ours.weight, theirs.weight, atol=1e-6)
     examples, names = [prepare(photo, size) for photo in dataset.train], dataset.class_names
     model, album, history = train(run, examples, dataset.val)
     about = {"width": run.config.width, "size": size, "names": names}
@@ -832,12 +829,12 @@ def section_training(run: Run) -> nn.Module:
 
 
 # %% [markdown]
-# **읽는 법.** 손실은 그때의 증강과 담당으로 잰 것입니다. 그것이 바뀌는 에폭의 앞뒤는 견주지 마세요.
+# **읽는 법.** 손실은 그때의 증강과 담당으로 쟀습니다. 그것이 바뀌는 에폭의 앞뒤는 비교하지 마세요.
 #
 # ## 6.9 결과
 # **왜 필요할까요?** 숫자 하나로는 무엇을 고칠지 알 수 없습니다. 클래스와 크기마다 나누어 봅니다.
 # ```text
-# 기준선   아무것도 찾지 않기 / 평균 상자 하나 / 색과 윤곽선(OpenCV로 배운 색의 덩어리를 찾음)
+# 기준선   아무것도 찾지 않기 / 평균 상자 하나 / 색과 윤곽선(학습 사진에서 센 색의 덩어리를 찾음)
 # 오류     위치(IoU 0.1~0.5), 클래스(이름이 틀림), 중복(이미 찾은 물체), 배경(그 밖), 놓침
 # ```
 
@@ -883,7 +880,8 @@ def section_result(run: Run, model: nn.Module) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 점수 문턱은 따로 고릅니다. 놓치면 안 되면 재현율, 잘못 찾으면 안 되면 정밀도입니다.
+# **읽는 법.** 점수의 문턱은 쓰임에 맞춥니다. 놓치면 안 되면 재현율, 잘못 찾으면 안 되면 정밀도를
+# 봅니다.
 #
 # ## 6.10 실시간
 # **왜 필요할까요?** 1초에 25장은 처리해야 움직임을 따라갑니다. 평가할 때의 배치 정규화(평균 m, 분산
@@ -910,7 +908,7 @@ def section_speed(run: Run, model: nn.Module) -> None:
     for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
         nn.init.uniform_(values, 0.5, 2)
     ours, theirs = fuse_conv_bn(conv, norm), nn.utils.fuse_conv_bn_eval(conv.eval(), norm)
-    run.check("합친 합성곱의 편향과 torch의 것", ours.bias, theirs.bias, atol=1e-5)
+    run.check("합친 합성곱의 편향과 fuse_conv_bn_eval", ours.bias, theirs.bias, atol=1e-5)
     size, photo, fused = run.config.size, load(run).val[0], model_utils.fuse(model, fuse_conv_bn)
     x = torch.from_numpy(letterbox(photo.read(), size)[0][None]).to(run.device)
     with torch.inference_mode():
@@ -942,7 +940,7 @@ def section_speed(run: Run, model: nn.Module) -> None:
 # ## 정리
 # - 상자가 반 픽셀만 어긋나도 오류는 나지 않습니다. 그래서 재어 확인했습니다(6.2절).
 # - 긴 학습 전에 사진 한 장을 외우게 하면 손실, 담당, 좌표의 잘못이 드러납니다(6.7절의 확인).
-# - mAP는 짝짓기와 평균의 방식까지 같아야 견줄 수 있습니다(6.6절의 확인).
+# - mAP는 짝짓기와 평균의 방식까지 같아야 비교할 수 있습니다(6.6절의 확인).
 #
 # 다른 검출기의 COCO mAP@[.5:.95]와 매개변수입니다(R50은 ResNet-50, FPN은 특징 피라미드).
 # ```text
@@ -964,7 +962,7 @@ def section_speed(run: Run, model: nn.Module) -> None:
 
 
 # %%
-def answer(run: Run) -> dict:
+def predict_files(run: Run) -> dict:
     """`--predict`의 사진이나 `--video`의 동영상에서 찾습니다."""
     about = read_about(run.path("model.pt"))
     model = TinyYOLO(len(about["names"]), about["width"])
@@ -978,7 +976,7 @@ def main(argv: list[str] | None = None) -> dict:
     """이 강의의 차례입니다. 절 함수를 위에서부터 하나씩 부릅니다."""
     run = chapter.start(argv)
     if run.config.predict or run.config.video:
-        return answer(run)
+        return predict_files(run)
     section_boxes(run)
     section_augmentation(run)
     section_grid(run)

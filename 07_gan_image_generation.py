@@ -4,7 +4,7 @@
 
 | 항목 | 내용 |
 |---|---|
-| 배우는 것 | 두 모델의 게임을 식과 견주고, 무너지는 GAN을 고치고, 만든 얼굴을 숫자로 잽니다 |
+| 배우는 것 | 두 모델의 게임을 식과 비교하고, 무너지는 GAN을 고치고, 만든 얼굴을 숫자로 잽니다 |
 | 먼저 볼 것 | 1강 1.5절(옵티마이저), 3강 3.1절(합성곱), 6강 6.7절(BCE), 6.8절(EMA) |
 | 데이터 | CelebA나 얼굴 사진의 폴더(`--data-dir`). 없으면 코드로 그린 얼굴 |
 | 실행 | `python 07_gan_image_generation.py` |
@@ -49,20 +49,20 @@ from utils.model_utils import Album, count_parameters, load_weights, read_about,
 
 @dataclass(frozen=True)
 class Config:
-    epochs: int = setting(16, "마지막 학습에서 얼굴을 몇 번 돌지(에폭)", low=1)
+    epochs: int = setting(16, "마지막 학습에서 데이터를 몇 번 돌지(에폭)", low=1)
     batch_size: int = setting(32, "한 번에 보는 얼굴의 수", low=8)
-    lr: float = setting(0.002, "다듬은 조리법의 학습률 (DCGAN은 0.0002)", above=0)
+    lr: float = setting(0.002, "학습률의 최댓값 (다듬은 조리법. DCGAN은 0.0002로 일정)", above=0)
     size: int = setting(64, "얼굴의 한 변(픽셀), 32나 64", low=32, below=65, multiple=32)
     width: int = setting(24, "생성자와 판별자의 너비", low=4)
     latent: int = setting(64, "잠재 벡터의 차원", low=2)
     r1: float = setting(1.0, "R1 벌점의 크기", low=0)
-    faces: int = setting(8000, "학습에 쓸 얼굴의 수. 데이터가 없으면 그만큼 그림", low=80)
-    ring_steps: int = setting(1500, "고리 실험의 걸음 수", low=10)
+    faces: int = setting(8000, "학습에 쓰는 얼굴의 수. 데이터가 없으면 그만큼 그림", low=80)
+    steps: int = setting(1500, "작은 실험의 걸음 수", low=10)
     make: str = option("", "이 속성의 얼굴을 만들고 끝냅니다", metavar="속성[,속성]")
 
 
 QUICK = replace(Config(), epochs=4, batch_size=16, lr=0.003, size=32, width=16, latent=32)
-QUICK = replace(QUICK, r1=0.1, faces=1000, ring_steps=100)
+QUICK = replace(QUICK, r1=0.1, faces=1000, steps=100)
 chapter = Lesson(__file__, __doc__, Config(), QUICK)
 HEALTH = "D(진짜)", "D(가짜)", "D 기울기", "G 기울기"  # 걸음마다 모아 에폭마다 평균 내는 것
 
@@ -115,10 +115,10 @@ optimal_discriminator = lambda p, q: p / (p + q)  # 두 밀도를 알 때의 가
 
 
 def fit_discriminator(run: Run, draw_real: Callable, draw_fake: Callable) -> nn.Module:
-    """움직이지 않는 두 분포에서 뽑은 수 (B, 1)을 가리는 판별자를 배웁니다."""
+    """움직이지 않는 두 분포에서 뽑은 수 (B, 1)을 가리는 판별자를 학습시킵니다."""
     D = mlp([1, 32, 32, 1], nn.Tanh).to(run.device)
     optimizer = torch.optim.Adam(D.parameters(), 0.01, fused=True)
-    steps = max(100, run.config.ring_steps // 2)
+    steps = max(100, run.config.steps // 2)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         real, fake = D(draw_real()), D(draw_fake())  # 1) 순전파
@@ -172,7 +172,7 @@ def section_game(run: Run) -> None:
 # ## 7.2 고리 위의 모드 붕괴
 # **왜 필요할까요?** 진짜의 봉우리가 여덟이면 생성자도 여덟을 다 만들어야 합니다. 몇 개만 만드는
 # 것을 **모드 붕괴**(mode collapse)라고 합니다. 평면에서는 셀 수 있어 일부러 무너뜨려 봅니다.
-# 판별자의 학습률을 생성자의 열 배로 두고, 처방마다 같은 걸음을 배웁니다. 첫 처방은 판별자가
+# 판별자의 학습률을 생성자의 열 배로 두고, 처방마다 같은 걸음 수로 학습시킵니다. 첫 처방은 판별자가
 # 다양성을 보게 하고, 나머지는 판별자가 가파르지 않게 해 생성자가 쓸 기울기를 남깁니다.
 # ```text
 # 미니배치 표준편차  묶음의 표준편차를 판별자가 보는 것에 덧붙임 (Karras 외 2018, 3절)
@@ -234,7 +234,7 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         matrix = weight.flatten(1)  # (O, ...) -> (O, I)
-        if self.training:  # 왜 한 번: 가중치가 조금씩 변하므로 앞의 u에서 이어 가면 충분함
+        if self.training:  # 왜: 가중치가 조금씩 변하므로 앞의 u에서 한 번만 이어 가면 충분함
             with torch.no_grad():
                 self.v.copy_(F.normalize(matrix.T @ self.u, dim=0))
                 self.u.copy_(F.normalize(matrix @ self.v, dim=0))
@@ -263,15 +263,15 @@ def fit_ring(run: Run, remedy: str, lr=(0.0005, 0.005)) -> tuple[Tensor, list[di
     D, G = D.to(run.device), mlp([16, 128, 128, 2]).to(run.device)
     adam = partial(torch.optim.Adam, betas=(0.5, 0.99), fused=True)
     optimizer_g, optimizer_d = adam(G.parameters(), lr[0]), adam(D.parameters(), lr[1])
-    steps, history, answers = run.config.ring_steps, [], []
+    steps, history, answers = run.config.steps, [], []
     rate = partial(learning_rate, total=steps)
     schedulers = LambdaLR(optimizer_g, rate), LambdaLR(optimizer_d, rate)
     adversarial = (lambda s: -s.mean()) if remedy == "WGAN-GP" else generator_loss
     for step in range(1, steps + 1):
         real, fake = draw_ring(128).to(run.device), G(torch.randn(128, 16, device=run.device))
-        loss, answer = ring_losses(remedy, D, real, fake.detach())
-        update(optimizer_d, loss)
-        update(optimizer_g, adversarial(D(fake)))
+        loss, answer = ring_losses(remedy, D, real, fake.detach())  # 1) 순전파, 2) 손실
+        update(optimizer_d, loss)  # 판별자의 3)~5)
+        update(optimizer_g, adversarial(D(fake)))  # 생성자의 1)~5)
         schedulers[0].step(), schedulers[1].step()
         answers.append(answer)
         if step % max(1, steps // 10) == 0:
@@ -308,7 +308,7 @@ def check_remedies(run: Run) -> None:
     ours = SpectralNorm(weight)
     for _ in range(300):
         ours(weight), theirs(weight)
-    run.check_with_gradient("스펙트럼 정규화와 torch의 것", ours.eval(), theirs.eval(), weight)
+    run.check_with_gradient("스펙트럼 정규화와 nn.utils의 것", ours.eval(), theirs.eval(), weight)
 
 
 @chapter.section("7.2", "고리 위의 모드 붕괴")
@@ -485,9 +485,9 @@ def section_step(run: Run) -> None:
 #
 # ## 7.5 만든 것을 재는 자
 # **왜 필요할까요?** 손실은 상대에 대한 성적이라 얼굴이 나아졌는지 알려 주지 않습니다. 속성을 맞히는
-# 분류기를 배우고, 마지막 특징 맵을 자리로 평균한 64개의 수로 진짜와 가짜를 견줍니다. 이름은
+# 분류기를 학습시키고, 마지막 특징 맵을 자리로 평균한 64개의 수로 진짜와 가짜를 비교합니다. 이름은
 # **특징 프레셰 거리**입니다. FID도 같은 자리의 특징을 쓰지만 ImageNet으로 배운 Inception의 것이라
-# 값을 서로 견줄 수 없습니다.
+# 값을 서로 비교할 수 없습니다.
 # ```text
 # 프레셰 거리  |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))  특징의 평균 m, 공분산 C (Heusel 외 2017)
 # 정밀도       진짜마다 3번째로 가까운 진짜까지를 반지름으로 원을 그림. 어느 원에든 드는 가짜의 비율
@@ -516,7 +516,7 @@ class AttributeNet(nn.Module):
 
 
 def fit_attributes(run: Run, data: FaceDataset) -> AttributeNet:
-    """속성 분류기를 학습 데이터로 배웁니다."""
+    """속성 분류기를 학습시킵니다."""
     net = make(run, AttributeNet, len(data.attribute_names), run.config.size)
     x, y = data.x_train.to(run.device), data.y_train.float().to(run.device)
     size = min(64, len(x))
@@ -593,10 +593,10 @@ def section_ruler(run: Run) -> AttributeNet:
 
 # %% [markdown]
 # **읽는 법.** 자가 더러워진 사진을 알아보는지 먼저 시험했습니다. 데이터나 분류기가 다르면 이 거리의
-# 값은 서로 견줄 수 없습니다.
+# 값은 서로 비교할 수 없습니다.
 #
-# ## 7.6 얼굴 생성기
-# **왜 필요할까요?** DCGAN의 조리법(recipe)과 다듬은 조리법을 견줍니다. 생성자는 같고, 판별자는
+# ## 7.6 마지막 학습: 얼굴 생성기
+# **왜 필요할까요?** DCGAN의 조리법(recipe)과 다듬은 조리법을 비교합니다. 생성자는 같고, 판별자는
 # 7.4절의 한 곳만 다릅니다. DCGAN에 에폭을 더 주며, 걸린 시간은 아래에 출력합니다.
 # ```text
 #          학습률   베타         벌점        생성자의 EMA   학습률 일정   사진
@@ -674,7 +674,7 @@ def train(run: Run, net: AttributeNet, models: Sequence, recipe: Recipe, epochs:
             update_ema(ema, G, min(recipe.ema, (step + 1) / (step + 10)))  # 처음에는 빨리 따라감
             answers = [s.detach().sigmoid().mean() for s in scores]
             health += torch.stack([*answers, *lengths]) / steps
-        row = dict(zip(HEALTH, health.tolist(), strict=True))  # 왜 먼저: GPU가 마치기를 기다림
+        row = dict(zip(HEALTH, health.tolist(), strict=True))  # 왜: 시간을 재기 전에 GPU를 기다림
         row["초"] = time.perf_counter() - start
         z = draw_latent(len(goal[0]), config.latent)
         features, has = describe(net, generate(run, ema, z, data.y_val))
@@ -685,7 +685,7 @@ def train(run: Run, net: AttributeNet, models: Sequence, recipe: Recipe, epochs:
     return ema, album, checkpoint.history
 
 
-@chapter.section("7.6", "얼굴 생성기", needs=("7.5",))
+@chapter.section("7.6", "마지막 학습: 얼굴 생성기", needs=("7.5",))
 def section_training(run: Run, net: AttributeNet) -> tuple[nn.Module, nn.Module, nn.Module]:
     config, sizes = run.config, (run.config.width, run.config.size)
     ours = make(run, Generator, config.latent, *sizes), make(run, Discriminator, *sizes)
@@ -717,18 +717,18 @@ def section_training(run: Run, net: AttributeNet) -> tuple[nn.Module, nn.Module,
 #
 # ## 7.7 결과
 # **왜 필요할까요?** 숫자 하나로는 품질이 나쁜지 다양성이 모자란지 알 수 없고, 학습 얼굴을 외워도
-# 좋은 값이 나옵니다. 그래서 나누어 봅니다. 테스트 얼굴의 절반과 견줍니다.
+# 좋은 값이 나옵니다. 그래서 나누어 봅니다. 테스트 얼굴의 절반과 비교합니다.
 # ```text
 # 기준선     잡음 / 평균 얼굴 하나 / PCA 정규분포(분산의 75 %나 95 %, 많아야 128개) / DCGAN
 # 천장       진짜와 진짜. 테스트의 나머지 절반. 완벽한 생성자가 얻을 값
-# 외우기     만든 얼굴에서 가장 가까운 학습 얼굴까지의 거리를 진짜 테스트 얼굴의 것과 견줌
+# 외우기     만든 얼굴에서 가장 가까운 학습 얼굴까지의 거리를 진짜 테스트 얼굴의 것과 비교함
 # ```
 
 
 # %%
 @chapter.section("7.7", "결과", needs=("7.6",))
-def section_result(run: Run, net: AttributeNet, G: nn.Module, plain: nn.Module) -> None:
-    data, z = load(run), draw_latent(1000, run.config.latent, seed=1)
+def section_result(run: Run, net: AttributeNet, trained: tuple) -> None:
+    (G, _, plain), data, z = trained, load(run), draw_latent(1000, run.config.latent, seed=1)
     x_test, _ = data.take_test()
     count = min(1000, len(x_test) // 2)
     real, has = describe(net, x_test[:count])
@@ -771,7 +771,7 @@ def section_result(run: Run, net: AttributeNet, G: nn.Module, plain: nn.Module) 
 
 # %% [markdown]
 # **읽는 법.** 평균 얼굴 하나는 정밀도가 높아도 재현율이 0입니다. 정밀도는 흔한 쪽에 몰려도 높으므로
-# 둘을 함께 봅니다. 무엇이 이득을 냈는지는 이 비교로 알 수 없습니다. 하나씩 빼 보아야 합니다.
+# 둘을 함께 봅니다. 어느 차이 덕분인지는 하나씩 빼 보아야 압니다.
 #
 # ## 7.8 조건부 생성
 # **왜 필요할까요?** 안경 쓴 얼굴처럼 원하는 것을 만들려면 속성을 함께 주어야 합니다(Mirza와
@@ -812,8 +812,8 @@ class ConditionalDiscriminator(Discriminator):
 
 
 @chapter.section("7.8", "조건부 생성", needs=("7.6",))
-def section_conditional(run: Run, net: AttributeNet, G: nn.Module, D: nn.Module) -> None:
-    config, data = run.config, load(run)
+def section_conditional(run: Run, net: AttributeNet, trained: tuple) -> None:
+    (G, D, _), config, data = trained, run.config, load(run)
     K, names = len(data.attribute_names), data.attribute_names
     z, asked = draw_latent(len(data.y_val), config.latent, seed=2), data.y_val
     x, y = to_input(data.x_val[:8].to(run.device)), asked[:8].float().to(run.device)
@@ -865,8 +865,8 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 
 
 @chapter.section("7.9", "잠재 공간", needs=("7.6",))
-def section_latent(run: Run, net: AttributeNet, G: nn.Module) -> None:
-    data, z = load(run), draw_latent(2000, run.config.latent, seed=3)
+def section_latent(run: Run, net: AttributeNet, trained: tuple) -> None:
+    (G, *_), data, z = trained, load(run), draw_latent(2000, run.config.latent, seed=3)
     a, b = (F.normalize(t.double(), dim=0) for t in z[:2])
     ours = torch.stack([slerp(a, b, t) for t in (0.0, 0.25, 0.5, 1.0)])
     theirs = geometric_slerp(a.numpy(), b.numpy(), np.array([0.0, 0.25, 0.5, 1.0]))
@@ -921,7 +921,7 @@ def check_directions(run: Run, net: AttributeNet, G: nn.Module, z: Tensor) -> No
     run.claim(text, measured, min(moved.values()) > 0 and measured["평균"] > np.mean(others))
     run.figure(plot.bar_figure({"변화": moved}, "비율의 변화", "3만큼 옮길 때"), "12_directions")
     first, *rest = sorted(ways, key=lambda k: -moved[names[k]])
-    # 왜 함께 있는 것이 많은 짝: 금발과 흰머리처럼 함께 있을 수 없는 짝을 피함
+    # 왜: 함께 있는 것이 많은 짝을 골라, 금발과 흰머리처럼 함께 있을 수 없는 짝을 피함
     second = max(rest, key=lambda k: (y[:, first] * y[:, k]).sum())
     share = lambda t: look(t)[:, [first, second]].all(dim=1).double().mean().item()
     shares = {"옮기기 전": share(start), "옮긴 뒤": share(start + ways[first] + ways[second])}
@@ -946,18 +946,18 @@ def check_directions(run: Run, net: AttributeNet, G: nn.Module, z: Tensor) -> No
 # ## 연습문제
 # 1. `fit_ring`에서 두 학습률을 같게 하면 처방이 없을 때 봉우리 몇 개를 덮습니까? (7.2절)
 # 2. `r1`을 0으로 하고 학습하면 진단과 특징 거리가 바뀝니까? (`--r1 0`, 7.6절)
-# 3. 힌지 손실 relu(1 - 점수(진짜)) + relu(1 + 점수(가짜))로 바꾸어 견주세요. (7.6절)
+# 3. 힌지 손실 relu(1 - 점수(진짜)) + relu(1 + 점수(가짜))로 바꾸어 비교하세요. (7.6절)
 # 4. 얼굴의 왼쪽 절반만 주고 오른쪽을 만들려면 무엇을 조건으로 주어야 합니까? (7.8절)
 #
 # ## 더 읽을거리
 # - I. Goodfellow 외, Generative Adversarial Networks, 2014: https://arxiv.org/abs/1406.2661
-# - L. Mescheder 외, Which Training Methods for GANs do actually Converge?, ICML 2018: https://arxiv.org/abs/1801.04406
+# - L. Mescheder 외, Which Training Methods for GANs, ICML 2018: https://arxiv.org/abs/1801.04406
 # - T. Karras 외, StyleGAN2, CVPR 2020: https://arxiv.org/abs/1912.04958
-# - T. Kynkäänniemi 외, Improved Precision and Recall, NeurIPS 2019: https://arxiv.org/abs/1904.06991
+# - T. Kynkäänniemi 외, Improved Precision and Recall, 2019: https://arxiv.org/abs/1904.06991
 
 
 # %%
-def answer(run: Run) -> dict:
+def make_faces(run: Run) -> dict:
     """`--make`로 준 속성의 얼굴을 만듭니다. 나머지 속성은 검증 데이터의 것을 씁니다."""
     about = read_about(run.path("conditional.pt"))
     names, rows = about["names"], torch.tensor(about["rows"])
@@ -979,16 +979,16 @@ def main(argv: list[str] | None = None) -> dict:
     """이 강의의 차례입니다. 절 함수를 위에서부터 하나씩 부릅니다."""
     run = chapter.start(argv)
     if run.config.make:
-        return answer(run)
+        return make_faces(run)
     section_game(run)
     section_ring(run)
     section_transposed(run)
     section_step(run)
     net = section_ruler(run)
-    G, D, plain = section_training(run, net) or (None,) * 3  # --only로 빠지면 None
-    section_result(run, net, G, plain)
-    section_conditional(run, net, G, D)
-    section_latent(run, net, G)
+    trained = section_training(run, net)
+    section_result(run, net, trained)
+    section_conditional(run, net, trained)
+    section_latent(run, net, trained)
     return run.finish()
 
 

@@ -714,7 +714,7 @@ def section_bleu(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 남이 적은 BLEU와 견주려면 서명이 같아야 합니다. 자르는 방법만 달라도 값이 바뀝니다.
+# **읽는 법.** 남이 적은 BLEU와 비교하려면 서명이 같아야 합니다. 자르는 방법만 달라도 값이 바뀝니다.
 #
 # ## 8.10 디코딩
 # **왜 필요할까요?** 번역할 때는 정답이 없으므로 자기가 쓴 토큰을 다시 넣으며 한 토큰씩 씁니다.
@@ -884,7 +884,7 @@ def section_result(run: Run, trained: tuple) -> None:
         run.check(f"{name}: 직접 잰 BLEU와 sacrebleu", ours, scores[name])
     for name in [*lines][:-1]:
         run.floor(name, scores[name], unit="BLEU")
-    strongest = max([*lines][:-1], key=scores.get)  # 가장 센 기준선과 견줌
+    strongest = max([*lines][:-1], key=scores.get)  # 가장 센 기준선과 비교함
     run.result("테스트 번역", scores["번역기"], beats=strongest, unit="BLEU")
     two = {name: counts[name] for name in (strongest, "번역기")}
     found = {name: chrf.corpus_score(lines[name], [y_test]).score for name in two}

@@ -119,7 +119,7 @@ def test_shuffled_days_share_targets():
 
 
 def test_features_do_not_see_the_future(run):
-    data = lesson.market(run)
+    data = lesson.load(run)
 
     def features(frame):
         return torch.tensor(lesson.make_features(frame).to_numpy())
@@ -163,7 +163,7 @@ def test_nothing_learns_from_the_test_period(run, monkeypatch):
         frame.iloc[720:] *= factor  # 테스트 기간의 시세를 바꿈
         run._datasets.clear()
         data = prices.Prices("시험", Found("sample", "시험", frame))
-        monkeypatch.setattr(lesson, "market", lambda run, data=data: data)
+        monkeypatch.setattr(lesson, "load", lambda run, data=data: data)
         torch.manual_seed(0)
         model, _ = lesson.section_training(run)
         volatility = lesson.section_volatility(run)

@@ -46,7 +46,7 @@ def made_once():
 @pytest.fixture
 def run(tmp_path, made_once):
     run = lesson.chapter.start(["--quick", "--device", "cpu", "--output-dir", str(tmp_path)])
-    changes = {"faces": 96, "size": 64, "width": 4, "latent": 8, "epochs": 1, "ring_steps": 20}
+    changes = {"faces": 96, "size": 64, "width": 4, "latent": 8, "epochs": 1, "steps": 20}
     run.config = dataclasses.replace(run.config, **changes)
     test = made_once._test
     run._datasets[lesson.faces.load, ("faces", 96), ("size", 64)] = made_once
@@ -154,7 +154,7 @@ def test_spectral_layers_follow_the_singular_value_of_torch():
 @pytest.mark.slow
 def test_ring_collapses_and_r1_repairs_it(run):
     """강의의 판정과 같은 설정을 시드 셋에서 봅니다."""
-    run.config = dataclasses.replace(run.config, ring_steps=1500)
+    run.config = dataclasses.replace(run.config, steps=1500)
     for seed in range(3):
         run.seed = seed
         plain, repaired = (lesson.fit_ring(run, kind)[1] for kind in ("없음", "R1"))
@@ -172,7 +172,7 @@ def test_diagnose_reads_the_last_quarter():
 
 
 def test_a_stopped_generator_loses(run):
-    run.config = dataclasses.replace(run.config, ring_steps=200)
+    run.config = dataclasses.replace(run.config, steps=200)
     _, history, _ = lesson.fit_ring(run, "없음", lr=(1e-6, 0.005))
     assert lesson.diagnose(history) == "판별자 승리"
 

@@ -137,7 +137,7 @@ def _common_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-h", "--help", action="help", help="이 도움말을 보여 주고 끝냅니다")
     flag("--quick", "작은 설정으로 전체를 빠르게 확인합니다 (네트워크 없음)", action="store_true")
     flag("--device", "연산 장치 (기본 auto: CUDA, MPS, CPU 순서)", **choice(devices.DEVICE_NAMES))
-    flag("--data", "데이터 출처 (기본 auto: 원본이 없으면 교육용)", **choice(DATA_SOURCES))
+    flag("--data", "데이터 출처 (기본 auto: 원본이 없으면 패키지나 표본)", **choice(DATA_SOURCES))
     flag("--data-dir", f"데이터 폴더 (기본 {data_dir})", type=Path, default=data_dir, metavar="DIR")
     flag("--output-dir", "결과 폴더 (기본 outputs)", type=Path, default="outputs", metavar="DIR")
     flag("--seed", "난수 시드 (기본 0)", type=seed_type, default=0, metavar="N")

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ((3, 11), (3, 14))  # 시험하거나 설치를 확인한 판
 INSTALL = "python -m pip install -r requirements.txt -c constraints.txt를 실행하세요."
 GOOD, NOTE, BAD = "정상", "참고", "문제"
-TOLERANCE = 0.005  # 가장 큰 값에 견준 오차. TF32의 오차가 약 0.001이고, 틀린 계산은 1에 가까움
+TOLERANCE = 0.005  # 가장 큰 값에 비교한 오차. TF32의 오차가 약 0.001이고, 틀린 계산은 1에 가까움
 NETWORK_SECONDS = 3
 MIN_DISK_GB = 2  # CIFAR-10의 압축과 푼 것, 모델, 그림
 PLACES = {  # 데이터와, 데이터 폴더에서 원본을 두는 곳
@@ -172,7 +172,7 @@ OPERATIONS: tuple[tuple[str, Callable[[], nn.Module], tuple[int, ...], Callable]
 
 
 def check_numbers() -> Iterator[Finding]:
-    """장치의 float32 계산을 CPU의 float64와 견줍니다. 순전파와 기울기의 가장 큰 오차입니다."""
+    """장치의 float32 계산을 CPU의 float64와 비교합니다. 순전파와 기울기의 가장 큰 오차입니다."""
     for name in devices.available_devices():
         errors = {}
         for title, build, shape, call in OPERATIONS:

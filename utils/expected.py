@@ -1,4 +1,4 @@
-"""실행의 결과를 `results/expected.json`의 기대 결과와 견주어 정상, 의심, 고장을 가립니다."""
+"""실행의 결과를 `results/expected.json`의 기대 결과와 비교해 정상, 의심, 고장을 가립니다."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(path: Path = PATH) -> dict[str, dict[str, dict]]:
 
 
 def find(metrics: Mapping[str, Any], expected: Mapping[str, Mapping[str, dict]]) -> dict | None:
-    """견줄 기대 결과입니다. 데이터와 `--quick`이 같아야 하고, 장치는 가까운 것을 고릅니다."""
+    """비교할 기대 결과입니다. 데이터와 `--quick`이 같아야 하고, 장치는 가까운 것을 고릅니다."""
     data, quick = metrics["data"], metrics["quick"]
     same = [
         entry

@@ -536,17 +536,17 @@ class Run:
         return self.metrics
 
     def _compare(self) -> dict[str, dict[str, Any]]:
-        """기본 설정으로 끝까지 실행했으면 결과를 기대 결과와 견주어 출력합니다."""
+        """기본 설정으로 끝까지 실행했으면 결과를 기대 결과와 비교해 출력합니다."""
         if not self.complete or not self.metrics["results"]:
             return {}
         entry = expected.find(self.metrics, expected.read())
         if entry is None or not self.is_default:
             why = "이 데이터의 기대 결과가 없어" if self.is_default else "설정을 바꾸어"
-            print(f"\n  [기대] {why} 기대 결과와 견주지 않았습니다.")
+            print(f"\n  [기대] {why} 기대 결과와 비교하지 않았습니다.")
             return {}
         verdicts = expected.compare(self.metrics, entry)
         seeds = f"시드 {len(entry['seeds'])}개"
-        print(f"\n  [기대] {entry['device']}, {entry['dtype']}, {seeds}로 잰 것과 견줍니다.")
+        print(f"\n  [기대] {entry['device']}, {entry['dtype']}, {seeds}로 잰 것과 비교합니다.")
         for name, found in verdicts.items():
             unit = self.metrics["results"][name]["unit"]
             mean, std = (_format(found[key], unit) for key in ("mean", "std"))

@@ -1,4 +1,4 @@
-"""앞선 강의에서 손으로 만든 지표와, 강의가 견줄 기준선과 표준 채점입니다."""
+"""앞선 강의에서 손으로 만든 지표와, 강의가 비교할 기준선과 표준 채점입니다."""
 
 from __future__ import annotations
 
@@ -503,7 +503,7 @@ def neighbor_precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[f
 def nearest_photos(photos: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """사진 (N, H, W, 3)마다 가장 가까운 `known`까지의 거리 (N,)와 그 번호 (N,)입니다.
 
-    16x16으로 줄여 잰 픽셀(0~1)의 제곱 평균 제곱근입니다. 좌우로 뒤집은 `known`과도 견줍니다.
+    16x16으로 줄여 잰 픽셀(0~1)의 제곱 평균 제곱근입니다. 좌우로 뒤집은 `known`과도 비교합니다.
     왜: 뒤집어 배운 모델은 뒤집힌 사진을 외울 수 있습니다.
     """
     ours, theirs = (

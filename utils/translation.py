@@ -140,7 +140,7 @@ def encode_pairs(
 
 
 class LibraryAttention(nn.MultiheadAttention):
-    """8강과 견줄 nn.MultiheadAttention입니다. 마스크 (B, 1, 1, S)는 True가 '봄'입니다.
+    """8강과 비교할 nn.MultiheadAttention입니다. 마스크 (B, 1, 1, S)는 True가 '봄'입니다.
 
     왜: PyTorch의 key_padding_mask는 거꾸로 True가 '보지 않음'입니다.
     """
@@ -152,7 +152,7 @@ class LibraryAttention(nn.MultiheadAttention):
 
 
 class LibraryTransformer(nn.Transformer):
-    """8강과 견줄 nn.Transformer입니다. 마스크의 뜻은 `LibraryAttention`과 같습니다."""
+    """8강과 비교할 nn.Transformer입니다. 마스크의 뜻은 `LibraryAttention`과 같습니다."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         with warnings.catch_warnings():  # 왜: pre-norm이면 쓰지 않을 빠른 길이 꺼졌다고 경고함

@@ -151,7 +151,7 @@ def test_partial_multi30k_without_network(tmp_path, monkeypatch, capsys):
 def test_only_missing_files_are_downloaded(whole, tmp_path, monkeypatch):
     asked = []
 
-    def serve(urls, path, md5=""):
+    def serve(urls, path, check):
         asked.append(path.name)
         assert [url.split("/")[2] for url in urls] == [
             "raw.githubusercontent.com",

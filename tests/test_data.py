@@ -192,13 +192,27 @@ class Server(http.server.BaseHTTPRequestHandler):
         if self.path == "/stall":
             time.sleep(3)
             return
-        if self.path == "/missing":
-            self.send_error(404)
+        if self.path in ("/404", "/403", "/500"):
+            self.send_error(int(self.path[1:]))
             return
-        body = {"/html": b"<html>login</html>"}.get(self.path, CONTENT)
+        if self.path == "/moved":  # 로그인 화면으로 보냄
+            self.send_response(302)
+            self.send_header("Location", "/html")
+            self.end_headers()
+            return
+        body = {"/html": b"<html>login</html>", "/gzip": gzip.compress(CONTENT)}.get(
+            self.path, CONTENT
+        )
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.path == "/drip":  # 끊기지는 않지만 끝나지도 않음
+            for byte in body:
+                try:
+                    self.wfile.write(bytes([byte]))
+                except OSError:  # 받는 쪽이 끊음
+                    return
+                time.sleep(0.05)
         self.wfile.write(body[:100] if self.path == "/short" else body)
 
     def log_message(self, *args):
@@ -213,9 +227,13 @@ def server():
         running.shutdown()
 
 
-@pytest.mark.parametrize("fault", ["/missing", "/html", "/short", "/stall"])
+FAULTS = ["/404", "/403", "/500", "/html", "/moved", "/short", "/stall", "/drip"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_download_survives_a_broken_mirror(server, fault, tmp_path, monkeypatch):
     monkeypatch.setattr(data_utils, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(data_utils, "SLOW_SECONDS", 0.5)
     md5 = hashlib.md5(CONTENT).hexdigest()
     path = tmp_path / "new" / "file"
     with pytest.raises(DownloadError, match=r"127\.0\.0\.1"):
@@ -223,6 +241,18 @@ def test_download_survives_a_broken_mirror(server, fault, tmp_path, monkeypatch)
     assert not path.exists() and not list(tmp_path.rglob("*.part"))
     download_file([server + fault, server + "/good"], path, md5)
     assert path.read_bytes() == CONTENT and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("fault", ["/html", "/moved", "/short"])
+def test_wrong_content_is_not_kept_where_no_md5_is_known(server, fault, tmp_path):
+    """`check`가 받은 파일을 읽어 봅니다. 틀린 파일을 남기면 다음 실행도 멈춥니다."""
+    path = tmp_path / "lines.gz"
+    check = lambda part: gzip.decompress(part.read_bytes())  # noqa: E731
+    with pytest.raises(DownloadError, match=r"내용이 다름|끊김"):
+        download_file([server + fault], path, check=check)
+    assert list(tmp_path.iterdir()) == []
+    download_file([server + fault, server + "/gzip"], path, check=check)
+    assert gzip.decompress(path.read_bytes()) == CONTENT
 
 
 def test_nobody_listening_is_quick(tmp_path):

@@ -48,7 +48,7 @@ MAY_LOSE = {  # 기준선을 넘지 못해도 되는 결과. 센 기준선이거
 MAY_LOSE_IN_QUICK = MAY_LOSE | {"06_yolo_object_detection": {"mAP@[.5:.95]"}}  # 학습이 짧음
 METRICS_KEYS = set(
     "lesson quick device device_name dtype seed versions data seconds section_seconds "
-    "peak_memory_mb config checks claims floors results figures".split()
+    "peak_memory_mb config checks claims floors results figures expected".split()
 )
 
 pytestmark = pytest.mark.parametrize("name", LESSONS)

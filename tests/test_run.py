@@ -340,7 +340,9 @@ def test_quick_does_not_touch_the_full_model(tmp_path):
         (CheckFailed("다름"), 1, "확인에 실패했습니다"),
         (OSError(28, "No space left on device", "x.pt"), 1, "디스크에 남은 공간이 없습니다"),
         (PermissionError(13, "Permission denied", "x.pt"), 1, "권한이 없습니다"),
-        (torch.OutOfMemoryError("CUDA out of memory"), 1, "--batch-size"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 1, "--batch-size를 절반으로"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "--batch-size"),
+        (RuntimeError("MPS backend out of memory"), 1, "--batch-size"),
         (KeyboardInterrupt(), 130, "--resume"),
     ],
 )
@@ -368,12 +370,31 @@ def test_debug_shows_the_traceback(capsys, monkeypatch):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_bug_is_not_hidden():
+@pytest.mark.parametrize("error", [ZeroDivisionError(), RuntimeError("shapes do not match")])
+def test_a_bug_is_not_hidden(error):
     def main():
-        raise ZeroDivisionError
+        raise error
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(error)):
         run_main(main)
+
+
+def test_out_of_memory_names_the_batch_size_to_try(capsys, monkeypatch, tmp_path):
+    @dataclass(frozen=True)
+    class Sized:
+        batch_size: int = setting(128, "묶음", low=1)
+
+    chapter = Lesson(str(tmp_path / "09_demo.py"), "\n# 9강. 시험용\n", Sized(), Sized())
+
+    def main():
+        chapter.start(["--output-dir", str(tmp_path), "--batch-size", "96"])
+        torch.empty(10**15)  # 정말로 받아 봄
+
+    monkeypatch.setattr("sys.argv", ["09_demo.py"])
+    with pytest.raises(SystemExit) as stop:
+        run_main(main)
+    errors = capsys.readouterr().err
+    assert stop.value.code == 1 and "--batch-size 48로 줄여" in errors
 
 
 def test_missing_device_says_what_to_do(tmp_path, monkeypatch):

@@ -57,6 +57,8 @@ def _parse_value(text: str, kind: type, limits: dict[str, Any]) -> Any:
             raise argparse.ArgumentTypeError(f"{', '.join(choices)} 가운데 하나를 주세요")
         return text
     if kind not in (int, float):
+        if not text.strip():
+            raise argparse.ArgumentTypeError("빈 값 대신 값을 하나 주세요")
         return kind(text)
     word = "정수" if kind is int else "수"
     try:
@@ -146,7 +148,8 @@ def _common_flags(parser: argparse.ArgumentParser) -> None:
     flag("--show", "그림을 저장하면서 창으로도 엽니다", action="store_true")
     flag("--list", "절 목록을 보여 주고 끝냅니다", action="store_true")
     flag("--doctor", "이 컴퓨터에서 실행할 수 있는지 살피고 끝냅니다", action="store_true")
-    flag("--only", "이 절만 실행합니다 (예: 1.1,1.3)", metavar="절[,절]", default="")
+    text = functools.partial(_parse_value, kind=str, limits={})
+    flag("--only", "이 절만 실행합니다 (예: 1.1,1.3)", type=text, metavar="절[,절]")
     flag("--debug", "오류가 나면 자세한 추적을 보여 줍니다", action="store_true")
 
 

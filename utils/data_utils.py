@@ -13,9 +13,11 @@ import http.client
 import io
 import os
 import ssl
+import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +33,8 @@ from tqdm import tqdm
 
 from utils.errors import UserError
 
-TIMEOUT_SECONDS = 5
+TIMEOUT_SECONDS = 5  # 이만큼 아무것도 오지 않으면 다음 곳으로 넘어감
+SLOW_SECONDS, SLOW_BYTES = 30, 1000  # 이만큼 지나도 1초에 이만큼을 못 받으면 넘어감
 
 
 # ---------------------------------------------------------------------------------------------
@@ -398,10 +401,19 @@ def search(
     return found or teaching()
 
 
-def download_file(urls: Sequence[str], path: Path, md5: str = "") -> None:
-    """여러 곳을 차례로 시도해 내려받고 md5(있으면)를 확인합니다. 반쯤 받은 파일은 남기지 않습니다.
+def download_file(
+    urls: Sequence[str],
+    path: Path,
+    md5: str = "",
+    check: Callable[[Path], object] | None = None,
+) -> None:
+    """여러 곳을 차례로 시도해 내려받고 내용을 확인합니다. 반쯤 받거나 틀린 파일은 남기지 않습니다.
 
     md5가 맞는 파일이 이미 있으면 다시 받지 않습니다.
+
+    Args:
+        check: md5를 모를 때, 받은 파일을 읽어 보고 틀리면 UserError나 ValueError를 내는 함수.
+            왜: 로그인 화면(HTML)을 받아 두면 다음 실행도 그 파일 때문에 멈춥니다.
 
     Raises:
         DownloadError: 모든 곳에서 실패했을 때.
@@ -415,10 +427,14 @@ def download_file(urls: Sequence[str], path: Path, md5: str = "") -> None:
             _download(url, part)
             if md5 and _md5(part) != md5:
                 raise DownloadError("내용이 다름")
+            if check:
+                check(part)
             os.replace(part, path)
             return
         except NETWORK_ERRORS as error:
             reasons.append(f"{url.split('/')[2]}: {getattr(error, 'reason', error)}")
+        except (UserError, ValueError, EOFError, zlib.error, gzip.BadGzipFile):
+            reasons.append(f"{url.split('/')[2]}: 내용이 다름")
         finally:
             part.unlink(missing_ok=True)
     raise DownloadError("; ".join(reasons))
@@ -430,14 +446,18 @@ def _md5(path: Path) -> str:
 
 
 def _download(url: str, part: Path) -> None:
+    start = time.monotonic()
     with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
         expected = int(response.headers.get("Content-Length") or 0)
         part.parent.mkdir(parents=True, exist_ok=True)  # 왜: 실패했을 때 빈 폴더를 남기지 않음
         bar = tqdm(total=expected or None, desc=part.stem, unit="B", unit_scale=True, disable=None)
         with bar, open(part, "wb") as file:
-            while block := response.read(1 << 16):
+            while block := response.read1(1 << 16):  # 왜 read1: 온 만큼만 받고 돌아옴
                 file.write(block)
                 bar.update(len(block))
+                seconds = time.monotonic() - start
+                if seconds > SLOW_SECONDS and file.tell() < SLOW_BYTES * seconds:
+                    raise DownloadError("너무 느림")
             if expected and file.tell() != expected:
                 raise DownloadError("도중에 끊김")
 

@@ -150,7 +150,7 @@ class Lesson:
         on_cuda = devices.pick_device(args.device).type == "cuda"
         return self.gpu if args.preset == "gpu" or on_cuda else self.config
 
-    def _select(self, parser: KoreanParser, only: str) -> set[str]:
+    def _select(self, parser: KoreanParser, only: str | None) -> set[str]:
         """`--only`로 고른 절과 그 절이 필요로 하는 절의 번호를 돌려줍니다."""
         if not only:
             return set(self.sections)

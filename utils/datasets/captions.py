@@ -127,11 +127,19 @@ def _read(folder: Path, pair: str) -> Found | None:
     return Found("original", str(folder), PairLists(*parts))
 
 
+def _count_lines(part: str, path: Path) -> None:
+    """압축을 풀어 줄 수를 셉니다. 원본과 다르면 ValueError를 냅니다."""
+    lines = gzip.decompress(path.read_bytes()).decode("utf-8").removesuffix("\n").split("\n")
+    if len(lines) != MULTI30K_SIZES[part]:
+        raise ValueError(f"{len(lines)}줄")
+
+
 def _download(folder: Path, pair: str) -> Found:
     for part, language in product(MULTI30K_SIZES, pair.split("-")):
         if _existing(folder, f"{part}.{language}") is None:
             name = f"{part}.{language}.gz"
-            download_file([host + name for host in MULTI30K_HOSTS], folder / name)
+            check = partial(_count_lines, part)
+            download_file([host + name for host in MULTI30K_HOSTS], folder / name, check=check)
     return _read(folder, pair)
 
 

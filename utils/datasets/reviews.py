@@ -152,22 +152,31 @@ def _read_nsmc(folder: Path) -> Found | None:
         path = folder / "nsmc" / f"ratings_{part}.txt"
         if not path.exists():
             return None
-        # 왜 split: splitlines는 글 안에 든 U+2028 같은 글자에서도 줄을 나눔
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")[1:]
-        rows = [line.split("\t") for line in lines]
-        broken = any(len(row) != 3 or row[2] not in ("0", "1") for row in rows)
-        if broken or len(rows) != NSMC_SIZES[part]:
-            raise UserError(f"{path} 파일이 손상되었습니다. 지우고 다시 실행하세요.")
+        rows = _nsmc_rows(part, path)
         rows = [row for row in rows if row[1].strip()]  # 원본에 글이 빈 줄이 몇 개 있음
         columns += [[row[1] for row in rows], np.array([row[2] == "1" for row in rows], np.uint8)]
     return Found("original", str(folder / "nsmc"), Texts(*columns))
+
+
+def _nsmc_rows(part: str, path: Path) -> list[list[str]]:
+    try:
+        # 왜 split: splitlines는 글 안에 든 U+2028 같은 글자에서도 줄을 나눔
+        lines = path.read_bytes().decode("utf-8").rstrip("\n").split("\n")[1:]
+    except UnicodeDecodeError:
+        lines = []
+    rows = [line.rstrip("\r").split("\t") for line in lines]
+    broken = any(len(row) != 3 or row[2] not in ("0", "1") for row in rows)
+    if broken or len(rows) != NSMC_SIZES[part]:
+        raise UserError(f"{path} 파일이 손상되었습니다. 지우고 다시 실행하세요.")
+    return rows
 
 
 def _download_nsmc(folder: Path) -> Found:
     for part in ("train", "test"):
         path = folder / "nsmc" / f"ratings_{part}.txt"
         if not path.exists():
-            download_file([host + path.name for host in NSMC_HOSTS], path)
+            urls = [host + path.name for host in NSMC_HOSTS]
+            download_file(urls, path, check=partial(_nsmc_rows, part))
     return _read_nsmc(folder)
 
 

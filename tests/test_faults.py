@@ -1,0 +1,86 @@
+"""디스크가 꽉 차거나 읽기 전용일 때입니다. 작은 tmpfs를 붙여 정말로 그렇게 만듭니다(Linux)."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+
+import pytest
+from conftest import LESSONS, command, environment
+
+MOUNT = "unshare -rm sh -c".split()
+
+
+def can_mount() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    probe = [*MOUNT, "mount -t tmpfs tmpfs /mnt"]
+    return subprocess.run(probe, capture_output=True).returncode == 0
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not can_mount(), reason="tmpfs를 붙일 권한이 없습니다(unshare)"),
+]
+
+
+def run_on_tmpfs(folder, options, before, name, *arguments):
+    """`folder`에 tmpfs를 붙이고 `before`를 실행한 뒤 강의를 실행합니다. 끝에 폴더의 목록을 냅니다."""
+    folder.mkdir()
+    lesson = shlex.join(command(name, *arguments))
+    mount = f"mount -t tmpfs -o {options} tmpfs {shlex.quote(str(folder))}"
+    script = (
+        f"{mount} && {before} {lesson}; status=$?; find {shlex.quote(str(folder))}; exit $status"
+    )
+    return subprocess.run(
+        [*MOUNT, script],
+        env=environment(),
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def assert_told(done, words):
+    assert done.returncode == 1 and words in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and ".part" not in done.stdout
+    assert done.stderr.count("오류:") == 1
+
+
+@pytest.mark.parametrize("kilobytes", [40, 300])
+def test_full_output(kilobytes, tmp_path):
+    """40 kB에서는 첫 그림이, 300 kB에서는 그림 몇 장 뒤에 막힙니다."""
+    output = tmp_path / "out"
+    flags = ["--quick", "--output-dir", output]
+    done = run_on_tmpfs(output, f"size={kilobytes}k", "", LESSONS[0], *flags)
+    assert_told(done, "디스크에 남은 공간이 없습니다")
+    assert "--output-dir" in done.stderr
+
+
+def test_a_checkpoint_that_does_not_fit_keeps_the_previous_one(tmp_path):
+    output = tmp_path / "out"
+    flags = ["--quick", "--only", "1.7", "--output-dir", output]
+    fill = f"mkdir {output}/{LESSONS[0]} && echo old > {output}/{LESSONS[0]}/model-quick.pt &&"
+    done = run_on_tmpfs(output, "size=200k", fill, LESSONS[0], *flags)
+    assert_told(done, "디스크에 남은 공간이 없습니다")
+    assert f"{LESSONS[0]}/model-quick.pt\n" in done.stdout
+
+
+def test_read_only_output(tmp_path):
+    output = tmp_path / "out"
+    flags = ["--quick", "--output-dir", output]
+    done = run_on_tmpfs(output, "ro", "", LESSONS[0], *flags)
+    assert_told(done, "읽기 전용입니다")
+
+
+@pytest.mark.parametrize(("number", "section"), [(6, "6.2"), (7, "7.4")])
+@pytest.mark.parametrize("options", ["size=200k", "ro"])
+def test_data_that_can_not_be_written(number, section, options, tmp_path):
+    data, name = tmp_path / "data", LESSONS[number - 1]
+    flags = ["--quick", "--only", section, "--data-dir", data, "--output-dir", tmp_path / "out"]
+    done = run_on_tmpfs(data, options, "", name, *flags)
+    words = "읽기 전용입니다" if options == "ro" else "디스크에 남은 공간이 없습니다"
+    assert_told(done, words)
+    assert "--data-dir" in done.stderr

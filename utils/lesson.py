@@ -44,6 +44,8 @@ EPOCH_LABELS = {  # 에폭마다 출력할 때의 이름. 여기 없으면 적�
     "val_loss": "검증 손실",
     "val_accuracy": "검증 정확도",
 }
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+WRITE_FAILED = ("PytorchStreamWriter", "iostream error", "unexpected pos")  # torch.save
 _active_run: Run | None = None  # 중단되었을 때 무엇이 저장되어 있는지 run_main이 알기 위한 것
 
 
@@ -629,7 +631,7 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except (UserError, CheckFailed, OSError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+        if isinstance(error, RuntimeError) and not _is_shortage(error):
             raise  # 왜: 코드의 잘못은 숨기지 않음
         if "--debug" in sys.argv:
             traceback.print_exc()
@@ -644,16 +646,21 @@ def _explain(error: BaseException) -> str:
     if isinstance(error, CheckFailed):
         return f"확인에 실패했습니다. {error}. --device cpu로 실행해 장치의 문제인지 보세요."
     if isinstance(error, OSError):
-        advice = "공간과 권한을 확인하거나 --output-dir로 다른 폴더를 고르세요."
+        data = _active_run and Path(_active_run.data_dir).absolute()
+        path = Path(error.filename or "").absolute()
+        flag = "--data-dir" if data and data in (path, *path.parents) else "--output-dir"
+        advice = f"공간과 권한을 확인하거나 {flag}로 다른 폴더를 고르세요."
         return f"{explain_os_error(error)}. {advice}"
+    if any(word in str(error) for word in WRITE_FAILED):
+        return "파일을 쓰지 못했습니다. 디스크의 공간을 확인하거나 --output-dir로 옮기세요."
     size = getattr(_active_run.config, "batch_size", 0) if _active_run else 0
     smaller = f"--batch-size {size // 2}로" if size > 1 else "--batch-size를 절반으로"
     return f"메모리가 모자랍니다. {smaller} 줄여 다시 실행하세요."
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """torch는 CPU와 MPS에서 메모리가 모자랄 때 RuntimeError를 냅니다."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
+def _is_shortage(error: RuntimeError) -> bool:
+    """torch는 CPU와 MPS의 메모리나 디스크가 모자랄 때 RuntimeError를 냅니다."""
+    words = (*OUT_OF_MEMORY, *WRITE_FAILED)
     return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)
 
 

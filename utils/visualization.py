@@ -113,7 +113,9 @@ def save_figure(figure: Figure, path: Path, show: bool = False) -> None:
     """그림을 PNG로 저장하고 닫습니다. `show`이면 닫기 전에 창으로 엽니다."""
     try:
         with refuse_missing_glyphs():
-            figure.savefig(path, dpi=110, pil_kwargs={"compress_level": 1})
+            content = io.BytesIO()
+            figure.savefig(content, dpi=110, pil_kwargs={"compress_level": 1})
+        write_atomically(path, content.getvalue())
         if show:
             plt.show()
     finally:

@@ -342,11 +342,15 @@ def write_street(folder: Path, counts: dict[str, int]) -> None:
     Args:
         counts: 나눔(train, val, test)마다의 장면 수. 나눔이 다르면 시드가 다릅니다.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(suffix=".part", dir=folder.parent) as temporary:
-        part = Path(temporary) / folder.name
-        write_splits(part, counts)
-        part.rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(suffix=".part", dir=folder.parent) as temporary:
+            part = Path(temporary) / folder.name
+            write_splits(part, counts)
+            part.rename(folder)
+    except OSError as error:
+        error.filename = str(folder)  # 왜: 쓰다가 공간이 모자란 오류에는 이름이 없음
+        raise
 
 
 def write_splits(part: Path, counts: dict[str, int]) -> None:

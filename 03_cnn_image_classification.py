@@ -33,7 +33,7 @@ from tqdm import tqdm
 from utils import lesson, metrics, model_utils
 from utils import visualization as plot
 from utils.command_line import option, setting
-from utils.data_utils import TrainVal, center_square, iterate_batches, plain_loader, read_image
+from utils.data_utils import TrainVal, center_square, plain_loader, read_image
 from utils.datasets import cifar10
 from utils.datasets.scenes import draw_scenes
 from utils.device import autocast, median_seconds, reuse_memory
@@ -717,21 +717,22 @@ class CifarNet(nn.Module):
 
 def train(run: Run, model: nn.Module, data: TrainVal) -> list[dict[str, float]]:
     """모델을 학습시키고 에폭마다의 기록을 돌려줍니다. 에폭이 끝날 때마다 저장합니다."""
-    config = run.config
-    steps = max(1, len(data.x) // config.batch_size)
+    config, steps = run.config, max(1, len(data.x) // run.config.batch_size)
     options = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}
     optimizer = torch.optim.SGD(model.parameters(), config.lr * config.batch_size / 512, **options)
     total = config.epochs * steps  # 학습률은 20 %까지 곧게 올렸다가 0까지 곧게 내림
     factor = lambda t: min((t + 1) / (0.2 * total), (total - t) / (0.8 * total))
     scheduler = LambdaLR(optimizer, factor)
     checkpoint = run.checkpoint(model, optimizer, scheduler)
+    net = run.parallel(model)  # torchrun으로 실행했을 때만 다름
     for epoch in range(len(checkpoint.history), config.epochs):
         model.train()
         size = 24 if epoch < config.epochs // 2 else 32  # 왜: 처음에 작게 잘라 시간을 줄임
-        batches = iterate_batches(data.x, data.y, config.batch_size, shuffle=True, drop_last=True)
-        for images, labels in tqdm(batches, total=steps, leave=False, disable=None):
+        order = torch.randperm(len(data.x)).split(config.batch_size)[:steps]  # 다 찬 묶음만
+        for index in tqdm(run.share(order), leave=False, disable=None):
+            images, labels = data.x[index], data.y[index]
             with autocast(run.device, run.dtype):
-                logits = model(random_crop(random_flip(images), size))  # 1) 순전파
+                logits = net(random_crop(random_flip(images), size))  # 1) 순전파
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=0.1)  # 2) 손실
             optimizer.zero_grad()  # 3) 기울기 비우기
             loss.backward()  # 4) 역전파
@@ -746,7 +747,7 @@ def predict_flipped(run: Run, model: nn.Module, x: Tensor) -> Tensor:
     return sum(predict_logits(model, t, run.dtype).softmax(dim=1) for t in (x, x.flip(2))) / 2
 
 
-@chapter.section("3.8", "마지막 학습")
+@chapter.section("3.8", "마지막 학습", shared=True)
 def section_training(run: Run) -> nn.Module:
     data = load(run)
     model = make(run, CifarNet, run.config.width, len(data.class_names))

@@ -636,12 +636,13 @@ def train(run: Run, model, corpus: Corpus, epochs: int, score=None, batches=None
     optimizer = torch.optim.AdamW(model.parameters(), run.config.lr, fused=True)
     scheduler = LambdaLR(optimizer, factor)
     checkpoint = run.checkpoint(model, optimizer, scheduler) if score else None
+    net = run.parallel(model)  # torchrun으로 실행했을 때만 다름
     for _ in range(len(checkpoint.history) if score else 0, epochs):
         model.train()
-        for batch in tqdm(batches(), leave=False, disable=None):
+        for batch in tqdm(run.share(batches()), leave=False, disable=None):
             tokens, length, y = (t.to(run.device) for t in batch)
             with autocast(run.device, dtype or run.dtype):
-                logits = model(tokens, length)  # 1) 순전파
+                logits = net(tokens, length)  # 1) 순전파
             loss = F.cross_entropy(logits.float(), y)  # 2) 손실
             optimizer.zero_grad()  # 3) 기울기 비우기
             loss.backward()  # 4) 역전파
@@ -787,7 +788,7 @@ def section_speed(run: Run) -> None:
 
 
 # %%
-@chapter.section("4.8", "마지막 학습")
+@chapter.section("4.8", "마지막 학습", shared=True)
 def section_training(run: Run) -> tuple:
     data, dataset = load(run), run.config.dataset
     vocabulary, *corpora = prepare(run, data, UNITS[dataset], run.config.texts)

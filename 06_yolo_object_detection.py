@@ -772,19 +772,21 @@ def train(run: Run, examples: list[Example], val: list[Photo]) -> tuple[nn.Modul
     factor = lambda t: min((t + 1) / warm, 0.5 * (1 + math.cos(math.pi * t / total)))
     scheduler = LambdaLR(optimizer, factor)
     checkpoint = run.checkpoint(model, ema, optimizer, scheduler, album)
+    net = run.parallel(model)  # torchrun으로 실행했을 때만 다름
     for epoch in range(len(checkpoint.history), config.epochs):
         model.train()
         rng, sums = np.random.default_rng([run.seed, epoch]), torch.zeros(2, device=run.device)
         mosaic = config.mosaic if epoch < 0.8 * config.epochs else 0
         assign = assign_by_center if epoch < config.early else assign_aligned
         order = rng.permutation(len(examples))[: steps * config.batch_size]
-        for k, chosen in enumerate(tqdm(np.array_split(order, steps), leave=False, disable=None)):
+        batches = run.share(np.array_split(order, steps))
+        for k, chosen in enumerate(tqdm(batches, leave=False, disable=None)):
             others = (rng.integers(len(examples), size=3 * (rng.random() < mosaic)) for _ in chosen)
             pairs = zip(chosen, others, strict=True)
             picked = [[examples[i] for i in (one, *more)] for one, more in pairs]
             images, boxes, labels = collate([augment(rng, four) for four in picked], run.device)
             with autocast(run.device, run.dtype):
-                raw = model(images)  # 1) 순전파
+                raw = net(images)  # 1) 순전파
             losses = detection_loss(raw.float(), boxes, labels, grid, assign)[:2]  # 2) 손실
             optimizer.zero_grad()  # 3) 기울기 비우기
             (losses[0] + 5 * losses[1]).backward()  # 4) 역전파
@@ -801,7 +803,7 @@ def train(run: Run, examples: list[Example], val: list[Photo]) -> tuple[nn.Modul
     return ema, album, checkpoint.history
 
 
-@chapter.section("6.8", "마지막 학습")
+@chapter.section("6.8", "마지막 학습", shared=True)
 def section_training(run: Run) -> nn.Module:
     dataset, size, layer = load(run), run.config.size, nn.Linear(4, 3)
     ours, theirs = copy.deepcopy(layer), copy.deepcopy(layer)

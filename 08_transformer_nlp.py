@@ -421,8 +421,9 @@ class Translator(nn.Module):
     def logits(self, h: Tensor) -> Tensor:
         return F.linear(h, self.embedding.weight)
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        return self.logits(self.decode(target, *self.encode(source)))
+    def forward(self, source: Tensor, target: Tensor, real: Tensor | None = None) -> Tensor:
+        h = self.decode(target, *self.encode(source))  # 왜: 빈자리의 점수는 쓰지 않으므로 뺌
+        return self.logits(h if real is None else h[real])
 
 
 @torch.inference_mode()
@@ -579,17 +580,17 @@ def train(run: Run, model, data: Parallel, epochs: int, score=None, batches=None
     optimizer = torch.optim.AdamW(model.parameters(), run.config.lr, (0.9, 0.98), fused=True)
     scheduler = LambdaLR(optimizer, partial(one_cycle, total=epochs * len(batches())))
     checkpoint = run.checkpoint(model, optimizer, scheduler) if score else None
+    net = run.parallel(model)  # torchrun으로 실행했을 때만 다름
     for _ in range(len(checkpoint.history) if score else 0, epochs):
         model.train()
-        for index in tqdm(batches(), leave=False, disable=None):
+        for index in tqdm(run.share(batches()), leave=False, disable=None):
             source, target, answer = data.take(index)
             real = answer != PAD
             with autocast(run.device, run.dtype):
-                h = model.decode(target, *model.encode(source))  # 1) 순전파
-                logits = model.logits(h[real])  # 왜: 빈자리의 점수는 쓰지 않으므로 구하지 않음
+                logits = net(source, target, real)  # 1) 순전파. 점수 (토큰, V)
             loss = F.cross_entropy(logits.float(), answer[real], label_smoothing=0.1)  # 2) 손실
             optimizer.zero_grad()  # 3) 기울기 비우기
-            loss.backward()  # 4) 역전파
+            (run.weight(real.sum()) * loss).backward()  # 4) 역전파
             clip_grad_norm(model.parameters(), 1.0)  # 2강 2.7절
             optimizer.step()  # 5) 매개변수 갱신
             scheduler.step()
@@ -644,7 +645,7 @@ def section_preparation(run: Run, ready: tuple) -> None:
 
 
 # %%
-@chapter.section("8.8", "마지막 학습", needs=("8.6",))
+@chapter.section("8.8", "마지막 학습", needs=("8.6",), shared=True)
 def section_training(run: Run, ready: tuple) -> tuple[Subwords, Translator]:
     (subwords, data, val), config = ready, run.config
     model, part = make(run, len(subwords)), data.first(len(val.source))

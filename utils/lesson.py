@@ -18,6 +18,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -30,9 +31,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from utils import command_line, expected
+from utils import command_line, distributed, expected
 from utils import device as devices
 from utils.command_line import KoreanParser
+from utils.distributed import Team
 from utils.errors import UserError, explain_os_error
 from utils.files import write_atomically
 from utils.model_utils import Checkpoint
@@ -58,11 +60,15 @@ class CheckFailed(AssertionError):
 # ---------------------------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """강의의 한 절입니다. `needs`는 이 절보다 먼저 실행해야 하는 절의 번호입니다."""
+    """강의의 한 절입니다.
+
+    `needs`는 먼저 실행해야 하는 절의 번호입니다. `shared`이면 torchrun의 프로세스들이 함께 학습합니다.
+    """
 
     number: str
     title: str
     needs: tuple[str, ...]
+    shared: bool
 
 
 class Lesson:
@@ -91,14 +97,16 @@ class Lesson:
         self.config, self.quick, self.gpu, self.mixed = config, quick, gpu, mixed
         self.sections: dict[str, Section] = {}
 
-    def section(self, number: str, title: str, needs: tuple[str, ...] = ()) -> Callable:
+    def section(
+        self, number: str, title: str, needs: tuple[str, ...] = (), shared: bool = False
+    ) -> Callable:
         """절 함수에 붙이는 표시입니다. 제목을 출력하고, 난수를 다시 맞추고, 시간을 잽니다.
 
         왜: 절마다 난수를 다시 맞추므로 `--only`로 한 절만 실행해도 수치가 같습니다.
         """
 
         def decorate(function: Callable) -> Callable:
-            self.sections[number] = Section(number, title, needs)
+            self.sections[number] = Section(number, title, needs, shared)
 
             @functools.wraps(function)
             def wrapper(run: Run, *args: Any, **kwargs: Any) -> Any:
@@ -107,7 +115,9 @@ class Lesson:
                 print(f"\n== {number} {title} ==", flush=True)
                 devices.seed_everything(run.seed)
                 start = time.perf_counter()
+                run.is_sharing = shared and run.team.size > 1
                 result = function(run, *args, **kwargs)
+                run.is_sharing = False
                 run.seconds[number] = round(time.perf_counter() - start, 2)
                 return result
 
@@ -140,7 +150,14 @@ class Lesson:
                 )
         base = self._base_config(args)
         config = dataclasses.replace(base, **given)
-        run = Run(self, args, config, self._select(parser, args.only))
+        selected = self._select(parser, args.only)
+        team = distributed.join(devices.pick_device(args.device))
+        shared = [section.number for section in self.sections.values() if section.shared]
+        if team.size > 1 and not shared:
+            raise UserError("이 강의는 프로세스 하나로 실행하세요. torchrun 대신 python을 쓰세요.")
+        if team.rank > 0:
+            selected &= self._with_needs(shared, parser)
+        run = Run(self, args, config, selected, team)
         run.is_default = run.settings() == run.settings(base)
         return run
 
@@ -156,7 +173,10 @@ class Lesson:
         """`--only`로 고른 절과 그 절이 필요로 하는 절의 번호를 돌려줍니다."""
         if not only:
             return set(self.sections)
-        waiting, selected = [number.strip() for number in only.split(",")], set()
+        return self._with_needs([number.strip() for number in only.split(",")], parser)
+
+    def _with_needs(self, waiting: list[str], parser: KoreanParser) -> set[str]:
+        selected = set()
         while waiting:
             number = waiting.pop()
             if number not in self.sections:
@@ -179,10 +199,16 @@ class Run:
     """
 
     def __init__(
-        self, lesson: Lesson, args: argparse.Namespace, config: Any, selected: set[str]
+        self,
+        lesson: Lesson,
+        args: argparse.Namespace,
+        config: Any,
+        selected: set[str],
+        team: Team,
     ) -> None:
         global _active_run
         self.lesson, self.config, self.selected = lesson, config, selected
+        self.team, self.is_sharing = team, False  # 지금 절에서 여러 프로세스가 함께 학습하면 True
         self.quick, self.seed, self.resume, self.show = (
             args.quick,
             args.seed,
@@ -192,6 +218,9 @@ class Run:
         self.device = devices.pick_device(args.device)
         amp = lesson.mixed and not args.no_amp and devices.supports_bfloat16(self.device)
         self.dtype = torch.bfloat16 if amp else torch.float32
+        if team.rank > 0:
+            self._temporary = tempfile.TemporaryDirectory()  # 저장하는 것은 0번뿐
+            args.output_dir = Path(self._temporary.name)
         self.folder = _make_folder(args.output_dir / lesson.name)
         self.complete = selected == set(lesson.sections)
         self.is_default = False  # 학습을 바꾸는 옵션을 하나도 주지 않았으면 True
@@ -216,6 +245,8 @@ class Run:
         print(
             f"장치 {devices.device_name(self.device)}, 학습 자료형 {dtype}, 시드 {self.seed}, "
             f"torch {torch.__version__}, 결과 폴더 {self.folder}"
+            + f", 프로세스 {self.team.size}개"
+            * (self.team.size > 1)
         )
         if self.quick:
             print("빠른 확인(--quick)입니다. 아래 수치는 동작을 확인하는 값이며 성적이 아닙니다.")
@@ -229,7 +260,9 @@ class Run:
         """
         key = (load, *options.items())
         if key not in self._datasets:
+            self.team.wait_for(str(key))
             dataset = load(**self._request, **options)
+            self.team.tell(str(key))
             self.metrics["data"] = dataclasses.asdict(dataset.provenance)
             print(f"  [데이터] {dataset.provenance}")
             self._datasets[key] = dataset
@@ -461,11 +494,26 @@ class Run:
                 if self.quick or not old.stem.endswith("-quick"):
                     old.unlink()
         self.checkpoint_path = self.path(name)
+        if self.resume and self.is_sharing:
+            self.team.copy_file(self.checkpoint_path)
         checkpoint = Checkpoint(self.checkpoint_path, identity, *parts)
         if self.resume:
             checkpoint.restore()
         checkpoint.save()
         return checkpoint
+
+    # -- 여러 프로세스 ---------------------------------------------------------------------------
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """torchrun으로 함께 학습하면 기울기를 평균하는 DDP로 감쌉니다. 아니면 그대로입니다."""
+        return self.team.parallel(model) if self.is_sharing else model
+
+    def share(self, batches: Sequence) -> Sequence:
+        """torchrun으로 함께 학습하면 묶음마다 이 프로세스의 몫만 남깁니다. 아니면 그대로입니다."""
+        return self.team.share(batches) if self.is_sharing else batches
+
+    def weight(self, count: Tensor | int) -> float:
+        """`count`개를 평균한 손실에 곱할 수입니다. 함께 학습하지 않으면 1입니다."""
+        return self.team.weight(count, self.device) if self.is_sharing else 1.0
 
     def end_epoch(
         self, checkpoint: Checkpoint, scores: dict[str, float], epochs: int | None = None
@@ -529,7 +577,7 @@ class Run:
             f"{sum(claim['holds'] for claim in claims)}개 성립, 그림 "
             f"{len(self.metrics['figures'])}장, {seconds:.1f}초"
         )
-        if self.complete:
+        if self.complete and self.team.rank == 0:
             text = json.dumps(self.metrics, ensure_ascii=False, indent=2, allow_nan=False)
             write_atomically(self.folder / "metrics.json", text.encode("utf-8"))
             print(f"기록: {self.folder / 'metrics.json'}")
@@ -631,7 +679,7 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except (UserError, CheckFailed, OSError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_shortage(error):
+        if isinstance(error, RuntimeError) and not _is_expected(error):
             raise  # 왜: 코드의 잘못은 숨기지 않음
         if "--debug" in sys.argv:
             traceback.print_exc()
@@ -651,6 +699,8 @@ def _explain(error: BaseException) -> str:
         flag = "--data-dir" if data and data in (path, *path.parents) else "--output-dir"
         advice = f"공간과 권한을 확인하거나 {flag}로 다른 폴더를 고르세요."
         return f"{explain_os_error(error)}. {advice}"
+    if distributed.is_lost(error):
+        return f"함께 학습하던 다른 프로세스가 멈추었습니다. {_how_to_resume()}"
     if any(word in str(error) for word in WRITE_FAILED):
         return "파일을 쓰지 못했습니다. 디스크의 공간을 확인하거나 --output-dir로 옮기세요."
     size = getattr(_active_run.config, "batch_size", 0) if _active_run else 0
@@ -658,18 +708,23 @@ def _explain(error: BaseException) -> str:
     return f"메모리가 모자랍니다. {smaller} 줄여 다시 실행하세요."
 
 
-def _is_shortage(error: RuntimeError) -> bool:
-    """torch는 CPU와 MPS의 메모리나 디스크가 모자랄 때 RuntimeError를 냅니다."""
+def _is_expected(error: RuntimeError) -> bool:
+    """torch는 메모리나 디스크가 모자라거나 다른 프로세스가 멈추면 RuntimeError를 냅니다."""
     words = (*OUT_OF_MEMORY, *WRITE_FAILED)
-    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)
+    known = isinstance(error, torch.OutOfMemoryError) or distributed.is_lost(error)
+    return known or any(word in str(error) for word in words)
 
 
 def _interrupted() -> str:
-    arguments = [sys.argv[0], *(a for a in sys.argv[1:] if a != "--resume"), "--resume"]
-    join = subprocess.list2cmdline if os.name == "nt" else shlex.join
     saved = _active_run.checkpoint_path if _active_run else None
     if saved and saved.exists():
         state = f"끝낸 에폭까지 {saved}에 저장해 두었습니다."
     else:
         state = "아직 학습을 시작하지 않아 저장한 것이 없습니다."
-    return f"\n중단했습니다. {state}\n이어서 실행: python {join(arguments)}"
+    return f"\n중단했습니다. {state}\n{_how_to_resume()}"
+
+
+def _how_to_resume() -> str:
+    arguments = [sys.argv[0], *(a for a in sys.argv[1:] if a != "--resume"), "--resume"]
+    join = subprocess.list2cmdline if os.name == "nt" else shlex.join
+    return f"이어서 실행: {join(distributed.command(arguments))}"

@@ -13,12 +13,21 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from filelock import FileLock
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted(path.stem for path in ROOT.glob("0[1-9]_*.py"))
 NO_NETWORK = Path(__file__).parent / "no_network"
 sys.path.insert(0, str(NO_NETWORK))
 import sitecustomize  # noqa: E402, F401  # 왜: 이 프로세스의 네트워크도 막음
+
+settings.register_profile("suite", deadline=None)  # 왜: 함께 도는 시험 때문에 느려질 수 있음
+settings.load_profile("suite")
+if "PYTEST_XDIST_WORKER" in os.environ:  # 왜: 시험 둘이 코어를 하나씩 써야 서로 기다리지 않음
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 
 def load_lesson(name: str) -> ModuleType:
@@ -82,13 +91,22 @@ def run_lesson(name: str, *arguments: str, output: Path, cwd: Path | None = None
 
 @pytest.fixture(scope="session")
 def quick_runs(tmp_path_factory):
-    """강의마다 `--quick`을 한 번만 실행하고 결과를 나눠 씁니다."""
-    finished: dict[str, Finished] = {}
+    """강의마다 `--quick`을 한 번만 실행하고 결과를 나눠 씁니다.
+
+    시험을 나누어 도는 프로세스들(pytest-xdist)도 한 폴더의 결과를 함께 씁니다.
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
 
     def get(name: str) -> Finished:
-        if name not in finished:
-            output = tmp_path_factory.mktemp(name)
-            finished[name] = run_lesson(name, "--quick", output=output)
-        return finished[name]
+        output = root / f"quick-{name}"
+        record = output / "finished.json"
+        with FileLock(root / f"{name}.lock"):
+            if not record.exists():
+                output.mkdir()
+                done = run_lesson(name, "--quick", output=output)
+                fields = [done.status, done.stdout, done.stderr, done.seconds]
+                record.write_text(json.dumps(fields), encoding="utf-8")
+        return Finished(*json.loads(record.read_text(encoding="utf-8")), output / name)
 
     return get

@@ -62,7 +62,7 @@ class CheckFailed(AssertionError):
 class Section:
     """강의의 한 절입니다.
 
-    `needs`는 먼저 실행해야 하는 절의 번호입니다. `shared`이면 torchrun의 프로세스들이 함께 학습합니다.
+    `needs`는 먼저 실행할 절의 번호입니다. `shared`이면 torchrun의 프로세스들이 함께 학습합니다.
     """
 
     number: str

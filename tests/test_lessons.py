@@ -90,6 +90,24 @@ def test_source_follows_the_skeleton(name):
     headings = re.findall(r"^# ## (\d+\.\d+) (.+)$", text, re.MULTILINE)
     sections = [(s.number, s.title) for s in load_lesson(name).chapter.sections.values()]
     assert headings == sections
+    chapters = re.split(r"^# ## (?:\d+\.\d+ |정리)", text, flags=re.MULTILINE)[1:-1]
+    for (number, _), chapter in zip(sections, chapters, strict=True):
+        beats = ("**왜 필요할까요?**", "# %%\n", "**읽는 법.**", f'section("{number}"')
+        assert [beat for beat in beats if beat not in chapter] == [], number
+
+
+def test_names_stand_in_the_same_order(name):
+    """강의 둘을 나란히 놓으면 새로운 것만 다르게 보여야 합니다."""
+    text = source(name)
+    order = ["class Config:", "epochs: int", "batch_size: int", "lr: float", "QUICK = replace("]
+    order += ["chapter = Lesson(", "@chapter.section(", "def main(", "if __name__ =="]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+    assert "from utils import visualization as plot\n" in text
+    main = text[text.index("def main(") :]
+    calls = re.findall(r"^    (?:\w+ = )?(section_\w+)\(", main, re.MULTILINE)
+    functions = re.findall(r"^def (section_\w+)\(", text, re.MULTILINE)
+    assert calls == functions and ("section_result" in calls) and main.count("run.finish()") == 1
 
 
 def test_help_is_complete_and_korean(name, capsys):

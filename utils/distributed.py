@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -77,6 +78,11 @@ class Team:
             path.write_bytes(content)
 
 
+class _NotTerminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return False
+
+
 def is_torchrun() -> bool:
     """torchrun이 띄운 프로세스이면 True입니다."""
     return "TORCHELASTIC_RUN_ID" in os.environ
@@ -95,8 +101,9 @@ def join(device: torch.device) -> Team:
     store, rank, size = next(dist.rendezvous("env://", timeout=WAIT))
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
-    if rank > 0:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # 출력은 0번만
+    if rank > 0:  # 출력과 진행 막대는 0번만. 오류는 모두 알림
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        sys.stderr = _NotTerminal(sys.stderr.buffer, "utf-8", "replace", line_buffering=True)
     return Team(rank, size, store)
 
 
@@ -110,4 +117,6 @@ def command(arguments: Sequence[str]) -> list[str]:
     if not is_torchrun():
         return ["python", *arguments]
     count = os.environ["LOCAL_WORLD_SIZE"]
+    if count != os.environ["WORLD_SIZE"]:  # 컴퓨터가 여럿
+        return ["torchrun", "처음과_같은_옵션", *arguments]
     return ["torchrun", "--standalone", "--nproc-per-node", count, *arguments]

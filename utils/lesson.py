@@ -260,9 +260,10 @@ class Run:
         """
         key = (load, *options.items())
         if key not in self._datasets:
-            self.team.wait_for(str(key))
+            name = f"{load.__module__}.{load.__qualname__} {options}"
+            self.team.wait_for(name)
             dataset = load(**self._request, **options)
-            self.team.tell(str(key))
+            self.team.tell(name)
             self.metrics["data"] = dataclasses.asdict(dataset.provenance)
             print(f"  [데이터] {dataset.provenance}")
             self._datasets[key] = dataset

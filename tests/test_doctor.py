@@ -18,7 +18,8 @@ def levels(findings):
     return [finding.level for finding in findings]
 
 
-def test_everything_is_looked_at(tmp_path, capsys):
+def test_everything_is_looked_at(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "_reaches", lambda host: False)
     status = doctor.examine(LESSONS[0], tmp_path / "data", tmp_path / "out")
     text = capsys.readouterr().out
     names = (
@@ -32,7 +33,8 @@ def test_everything_is_looked_at(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_in_a_real_process(tmp_path):
+def test_in_a_real_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("NETWORK_IS_DOWN", "1")
     done = run_lesson(LESSONS[-1], "--doctor", "--data-dir", tmp_path, output=tmp_path)
     assert done.status == 0 and "살핀 결과" in done.stdout and "Traceback" not in done.stderr
 

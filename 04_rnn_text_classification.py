@@ -645,7 +645,7 @@ def train(run: Run, model, corpus: Corpus, epochs: int, score=None, batches=None
                 logits = net(tokens, length)  # 1) 순전파
             loss = F.cross_entropy(logits.float(), y)  # 2) 손실
             optimizer.zero_grad()  # 3) 기울기 비우기
-            loss.backward()  # 4) 역전파
+            (run.weight(len(y)) * loss).backward()  # 4) 역전파
             clip_grad_norm(model.parameters(), 1.0)
             optimizer.step()  # 5) 매개변수 갱신
             scheduler.step()

@@ -964,7 +964,7 @@ def make_faces(run: Run) -> dict:
     asked = [name.strip() for name in run.config.make.split(",")]
     if wrong := [name for name in asked if name not in names]:
         known = ", ".join(names)
-        raise UserError(f"--make: 모르는 속성입니다({', '.join(wrong)}). 쓸 수 있는 것: {known}")
+        raise UserError(f"--make: 모르는 속성입니다({', '.join(wrong)}). 이 가운데 주세요: {known}")
     columns = [names.index(name) for name in asked]
     labels = rows[rows[:, columns].sum(dim=1).argsort(descending=True, stable=True)[:24]]
     labels[:, columns] = 1

@@ -103,7 +103,7 @@ def quick_runs(tmp_path_factory):
         record = output / "finished.json"
         with FileLock(root / f"{name}.lock"):
             if not record.exists():
-                output.mkdir()
+                output.mkdir(exist_ok=True)
                 done = run_lesson(name, "--quick", output=output)
                 fields = [done.status, done.stdout, done.stderr, done.seconds]
                 record.write_text(json.dumps(fields), encoding="utf-8")

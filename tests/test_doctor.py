@@ -23,7 +23,7 @@ def test_everything_is_looked_at(tmp_path, capsys, monkeypatch):
     status = doctor.examine(LESSONS[0], tmp_path / "data", tmp_path / "out")
     text = capsys.readouterr().out
     names = (
-        "Python 패키지의 판,연산 장치,CPU float64의 차이,bfloat16,한글 글꼴,데이터 폴더,결과 폴더"
+        "Python,패키지의 판,연산 장치,CPU float64의 차이,bfloat16,한글 글꼴,데이터 폴더,결과 폴더"
     )
     names += ",메모리,CPU,네트워크,데이터"
     assert [name for name in names.split(",") if name not in text] == []
@@ -51,6 +51,7 @@ def test_every_lesson_has_the_flag(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("which", range(len(doctor.OPERATIONS)))
 def test_a_wrong_device_is_a_problem(which, monkeypatch):
     """장치의 float32 계산이 1 % 틀린 것을 흉내 냅니다."""
+    monkeypatch.setattr(doctor.devices, "available_devices", lambda: ["cpu"])
     title, build, shape, call = doctor.OPERATIONS[which]
     wrong = lambda m, x: call(m, x) * (1.01 if x.dtype == torch.float32 else 1)  # noqa: E731
     assert levels(doctor.check_numbers()) == [doctor.GOOD]
@@ -66,7 +67,12 @@ def test_a_wrong_gradient_and_nan_are_problems(monkeypatch):
         return y.detach() + 0 * y if x.dtype == torch.float32 else y
 
     nan = lambda m, x: call(m, x) * (float("nan") if x.dtype == torch.float32 else 1)  # noqa: E731
-    for wrong in (no_gradient, nan):
+
+    def missing(module, x):
+        raise NotImplementedError("이 장치에 없는 연산")
+
+    monkeypatch.setattr(doctor.devices, "available_devices", lambda: ["cpu"])
+    for wrong in (no_gradient, nan, missing):
         monkeypatch.setattr(doctor, "OPERATIONS", ((title, build, shape, wrong),))
         assert levels(doctor.check_numbers()) == [doctor.BAD]
 
@@ -135,7 +141,8 @@ def test_memory_load_and_network(monkeypatch):
     assert levels(doctor.check_network()) == [doctor.GOOD]
 
 
-def test_data_that_is_there(tmp_path):
+def test_data_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.setitem(doctor.PLACES, "Fashion-MNIST", ("FashionMNIST/raw",))
     (tmp_path / "mnist.npz").touch()
     (tmp_path / "multi30k").mkdir()
     (finding,) = doctor.check_data(tmp_path)

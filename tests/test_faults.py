@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
-from conftest import LESSONS, command, environment
+from conftest import LESSONS, ROOT, command, environment
 
 MOUNT = "unshare -rm sh -c".split()
 
@@ -59,13 +60,28 @@ def test_full_output(kilobytes, tmp_path):
     assert "--output-dir" in done.stderr
 
 
-def test_a_checkpoint_that_does_not_fit_keeps_the_previous_one(tmp_path):
-    output = tmp_path / "out"
-    flags = ["--quick", "--only", "1.7", "--output-dir", output]
-    fill = f"mkdir {output}/{LESSONS[0]} && echo old > {output}/{LESSONS[0]}/model-quick.pt &&"
-    done = run_on_tmpfs(output, "size=200k", fill, LESSONS[0], *flags)
-    assert_told(done, "디스크에 남은 공간이 없습니다")
-    assert f"{LESSONS[0]}/model-quick.pt\n" in done.stdout
+WRITE_TWICE = """
+import sys
+from pathlib import Path
+from utils.files import write_atomically
+path = Path(sys.argv[1]) / "model.pt"
+write_atomically(path, b"first" * 1000)
+try:
+    write_atomically(path, b"second" * 100_000)
+except OSError as error:
+    assert error.filename == str(path) and "공간" not in str(error)
+    assert path.read_bytes() == b"first" * 1000 and [*path.parent.iterdir()] == [path]
+    print("KEPT")
+"""
+
+
+def test_a_file_that_does_not_fit_keeps_the_previous_one(tmp_path):
+    mount = f"mount -t tmpfs -o size=200k tmpfs {shlex.quote(str(tmp_path))}"
+    code = shlex.join([sys.executable, "-c", WRITE_TWICE, str(tmp_path)])
+    done = subprocess.run(
+        [*MOUNT, f"{mount} && {code}"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "KEPT\n", done.stderr
 
 
 def test_read_only_output(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import math
 import platform
 import shutil
@@ -178,7 +179,11 @@ def check_numbers() -> Iterator[Finding]:
         for title, build, shape, call in OPERATIONS:
             torch.manual_seed(0)
             module, x = build(), torch.randn(shape)
-            errors[title] = relative_error(module, x, call, torch.device(name))
+            try:
+                errors[title] = relative_error(module, x, call, torch.device(name))
+            except (RuntimeError, NotImplementedError, TypeError) as error:
+                print(f"  {name}에서 {title}을 계산하지 못했습니다: {_first_line(error)}")
+                errors[title] = math.inf
         value = ", ".join(f"{title} {error:.0e}" for title, error in errors.items())
         if max(errors.values()) <= TOLERANCE:
             yield Finding(GOOD, f"{name}의 계산과 CPU float64의 차이", value)
@@ -202,7 +207,7 @@ def _forward_and_gradients(
 ) -> list[Tensor]:
     module = module.to(device, dtype)
     module.zero_grad()
-    x = x.to(device, dtype).requires_grad_()
+    x = x.detach().to(device, dtype).requires_grad_()
     y = call(module, x)
     weights = torch.linspace(-1, 2, y.numel()).reshape(y.shape)  # 왜: 모두 1이면 놓치는 오류가 있음
     (y * weights.to(y)).sum().backward()
@@ -215,9 +220,13 @@ def check_bfloat16() -> Iterator[Finding]:
     device = torch.device(devices.available_devices()[0])
     side = 4096 if device.type == "cuda" else 1024
     seconds = []
-    for dtype in (torch.float32, torch.bfloat16):
-        a = torch.randn(side, side, device=device).to(dtype)
-        seconds.append(devices.median_seconds(lambda a=a: a @ a, device))
+    try:
+        for dtype in (torch.float32, torch.bfloat16):
+            a = torch.randn(side, side, device=device).to(dtype)
+            seconds.append(devices.median_seconds(lambda a=a: a @ a, device))
+    except (RuntimeError, TypeError) as error:
+        yield Finding(NOTE, f"{device.type}의 bfloat16", _first_line(error), "float32를 씁니다.")
+        return
     used = "bfloat16" if devices.supports_bfloat16(device) else "float32"
     value = f"행렬곱이 float32의 {seconds[0] / seconds[1]:.2g}배 빠르기. 강의는 {used}를 씁니다"
     slow = used == "bfloat16" and seconds[0] < seconds[1]
@@ -239,12 +248,14 @@ def check_disk(data_dir: Path, output_dir: Path) -> Iterator[Finding]:
         ("데이터 폴더", "--data-dir", Path(data_dir)),
         ("결과 폴더", "--output-dir", Path(output_dir)),
     ):
-        there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-        free = shutil.disk_usage(there).free / 1e9
+        places = (folder.absolute(), *folder.absolute().parents)
+        there = next((place for place in places if place.exists()), None)
         advice = f"다른 폴더를 {flag}로 고르세요."
-        if not there.is_dir() or not _writable(there):
+        if there is None or not there.is_dir() or not _writable(there):
             yield Finding(BAD, name, f"{folder}: 쓸 수 없습니다", advice)
-        elif free < MIN_DISK_GB:
+            continue
+        free = shutil.disk_usage(there).free / 1e9
+        if free < MIN_DISK_GB:
             advice = f"{MIN_DISK_GB} GB 넘게 비우거나 {advice}"
             yield Finding(NOTE, name, f"{folder}: 남은 공간 {free:.1f} GB", advice)
         else:
@@ -307,7 +318,7 @@ def _reaches(host: str) -> bool:
             return True
     except urllib.error.HTTPError:
         return True
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 

@@ -45,16 +45,18 @@ def judge(value: float | None, expected: Mapping[str, Any]) -> str:
 
     폭은 표준편차의 4배, 기준선보다 나은 만큼의 10 %, 값의 0.5 % 가운데 가장 큰 것입니다. 평균에서
     폭만큼 안이면 정상이고, 폭의 두 배 넘게 나쁘면서 나은 만큼의 절반 넘게 잃었으면 고장입니다.
+    기준선을 넘지 못하는 것이 정상인 결과는 값의 10 % 넘게 나빠야 고장입니다.
     """
     if value is None:
         return BROKEN
     sign = -1 if expected["lower_is_better"] else 1
-    gain = abs(expected["mean"] - expected["floor_mean"])
-    width = max(4 * expected["std"], 0.1 * gain, 0.005 * abs(expected["mean"]))
+    gain = sign * (expected["mean"] - expected["floor_mean"])
+    width = max(4 * expected["std"], 0.1 * abs(gain), 0.005 * abs(expected["mean"]))
     change = sign * (value - expected["mean"])
     if abs(change) <= width:
         return NORMAL
-    return BROKEN if change < -max(2 * width, 0.5 * gain) else DOUBTFUL
+    lost = 0.5 * gain if gain > 0 else 0.1 * abs(expected["mean"])
+    return BROKEN if change < -max(2 * width, lost) else DOUBTFUL
 
 
 def compare(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

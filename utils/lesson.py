@@ -46,6 +46,7 @@ EPOCH_LABELS = {  # 에폭마다 출력할 때의 이름. 여기 없으면 적�
     "val_loss": "검증 손실",
     "val_accuracy": "검증 정확도",
 }
+ANSWERS = ("predict", "video", "make", "translate")  # 학습하지 않고 답하는 옵션
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 WRITE_FAILED = ("PytorchStreamWriter", "iostream error", "unexpected pos")  # torch.save
 _active_run: Run | None = None  # 중단되었을 때 무엇이 저장되어 있는지 run_main이 알기 위한 것
@@ -116,8 +117,11 @@ class Lesson:
                 devices.seed_everything(run.seed)
                 start = time.perf_counter()
                 run.is_sharing = shared and run.team.size > 1
-                result = function(run, *args, **kwargs)
-                run.is_sharing = False
+                run.team.use_threads(run.is_sharing)
+                try:
+                    result = function(run, *args, **kwargs)
+                finally:
+                    run.is_sharing = False
                 run.seconds[number] = round(time.perf_counter() - start, 2)
                 return result
 
@@ -131,14 +135,17 @@ class Lesson:
             self.name, self.title, self.config, self.quick, presets=self.gpu is not None
         )
         args = parser.parse(argv)
-        if args.list:
+        if args.list and distributed.is_first():
             print(self.title)
             for section in self.sections.values():
                 print(f"  {section.number}  {section.title}")
+        if args.list:
             raise SystemExit(0)
         if args.doctor:
             from utils import doctor  # 왜: 데이터셋을 모두 불러오므로 쓸 때 부름
 
+            if not distributed.is_first():
+                raise SystemExit(0)
             raise SystemExit(doctor.examine(self.name, args.data_dir, args.output_dir))
         names = [field.name for field in dataclasses.fields(self.config)]
         given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -155,10 +162,12 @@ class Lesson:
         shared = [section.number for section in self.sections.values() if section.shared]
         if team.size > 1 and not shared:
             raise UserError("이 강의는 프로세스 하나로 실행하세요. torchrun 대신 python을 쓰세요.")
+        if team.size > 1 and any(given.get(name) for name in ANSWERS):
+            raise UserError("학습한 모델을 쓰는 것은 torchrun 대신 python으로 실행하세요.")
         if team.rank > 0:
             selected &= self._with_needs(shared, parser)
         run = Run(self, args, config, selected, team)
-        run.is_default = run.settings() == run.settings(base)
+        run.is_default = run.settings() == run.settings(self.quick if args.quick else self.config)
         return run
 
     def _base_config(self, args: argparse.Namespace) -> Any:
@@ -500,7 +509,8 @@ class Run:
         checkpoint = Checkpoint(self.checkpoint_path, identity, *parts)
         if self.resume:
             checkpoint.restore()
-        checkpoint.save()
+        if self.team.rank == 0:
+            checkpoint.save()
         return checkpoint
 
     # -- 여러 프로세스 ---------------------------------------------------------------------------
@@ -525,7 +535,8 @@ class Run:
             epochs: 모두 몇 에폭인지. 없으면 설정의 `epochs`입니다.
         """
         checkpoint.history.append(scores)
-        checkpoint.save()
+        if self.team.rank == 0:
+            checkpoint.save()
         parts = [f"{EPOCH_LABELS.get(key, key)} {_score(key, scores[key])}" for key in scores]
         total = epochs or self.config.epochs
         print(f"  에폭 {len(checkpoint.history):2}/{total}: {', '.join(parts)}")
@@ -671,11 +682,18 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
         stream.reconfigure(errors="replace", line_buffering=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        status = _run(main)
+    except KeyboardInterrupt:
+        if distributed.is_first():
+            print(_interrupted(), file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
+def _run(main: Callable[[], Any]) -> int:
+    try:
         main()
         status = 0
-    except KeyboardInterrupt:
-        print(_interrupted(), file=sys.stderr)
-        status = 130
     except BrokenPipeError:  # 출력을 `| head`로 받던 쪽이 먼저 끝난 경우
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
@@ -686,7 +704,7 @@ def run_main(main: Callable[[], Any]) -> NoReturn:
             traceback.print_exc()
         print(f"\n오류: {_explain(error)}", file=sys.stderr)
         status = 1
-    sys.exit(status)
+    return status
 
 
 def _explain(error: BaseException) -> str:
@@ -696,14 +714,16 @@ def _explain(error: BaseException) -> str:
         return f"확인에 실패했습니다. {error}. --device cpu로 실행해 장치의 문제인지 보세요."
     if isinstance(error, OSError):
         data = _active_run and Path(_active_run.data_dir).absolute()
-        path = Path(error.filename or "").absolute()
+        name = error.filename if isinstance(error.filename, str | bytes) else ""
+        path = Path(os.fsdecode(name)).absolute()
         flag = "--data-dir" if data and data in (path, *path.parents) else "--output-dir"
         advice = f"공간과 권한을 확인하거나 {flag}로 다른 폴더를 고르세요."
         return f"{explain_os_error(error)}. {advice}"
-    if distributed.is_lost(error):
-        return f"함께 학습하던 다른 프로세스가 멈추었습니다. {_how_to_resume()}"
     if any(word in str(error) for word in WRITE_FAILED):
         return "파일을 쓰지 못했습니다. 디스크의 공간을 확인하거나 --output-dir로 옮기세요."
+    short = any(word in str(error) for word in OUT_OF_MEMORY)
+    if distributed.is_lost(error) and not short:
+        return f"함께 학습하던 다른 프로세스가 멈추었습니다. {_how_to_resume()}"
     size = getattr(_active_run.config, "batch_size", 0) if _active_run else 0
     smaller = f"--batch-size {size // 2}로" if size > 1 else "--batch-size를 절반으로"
     return f"메모리가 모자랍니다. {smaller} 줄여 다시 실행하세요."

@@ -201,7 +201,9 @@ def read_folder(folder: Path) -> Found | None:
         if looks_like(folder):
             labels = readers[kind](folder)
             if not labels.names:
-                raise UserError(f"{folder}: {kind} 형식이지만 클래스가 하나도 없습니다.")
+                raise UserError(
+                    f"{folder}: {kind} 형식이지만 클래스가 없습니다. 클래스의 이름을 적어 주세요."
+                )
             return Found("original", f"{folder}, {kind} 형식", labels)
     if any((folder / name).exists() for name in ("images", "labels", "annotations", "JPEGImages")):
         raise UserError(
@@ -342,7 +344,7 @@ def read_coco(folder: Path) -> Labels:
             rows = list(content["annotations"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path}: COCO의 JSON이 아닙니다(images, annotations, categories가 있어야 함)."
+                f"{path}: COCO의 JSON이 아닙니다. images, annotations, categories를 넣어 주세요."
             ) from error
         split = split_of(path.stem)
         order = {number: k for k, number in enumerate(names)}

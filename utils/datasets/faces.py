@@ -528,7 +528,7 @@ def is_photo(path: Path) -> bool:
 
 def too_few(folder: Path, count: int) -> UserError:
     """사진이 모자랄 때의 오류입니다."""
-    return UserError(f"{folder}의 사진이 {count}장입니다. 얼굴 사진이 {FEWEST}장은 있어야 합니다.")
+    return UserError(f"{folder}의 사진이 {count}장입니다. 얼굴 사진을 {FEWEST}장 이상 넣으세요.")
 
 
 def read_photos(folder: Path, paths: Sequence[Path], faces: int) -> Faces:

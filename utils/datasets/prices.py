@@ -47,7 +47,7 @@ class Prices(TestOnce):
         num = len(frame)
         if num < MIN_DAYS:
             raise UserError(
-                f"{found.detail}: 쓸 수 있는 날이 {num:,}일입니다. {MIN_DAYS}일 이상 필요합니다."
+                f"{found.detail}: 쓸 수 있는 날이 {num:,}일입니다. {MIN_DAYS}일 이상 주세요."
             )
         if (frame["close"].diff() == 0).mean() > 0.5:
             raise UserError(
@@ -165,7 +165,7 @@ def clean(raw: DataFrame, path: str) -> DataFrame:
     missing = [" 또는 ".join(COLUMNS[key][:2]) for key, name in names.items() if name is None]
     if missing:
         found = ", ".join(map(str, raw.columns[:8]))
-        raise UserError(f"{path}: 열 {', '.join(missing)}이(가) 없습니다. 있는 열: {found}.")
+        raise UserError(f"{path}: 이 열을 넣어 주세요: {', '.join(missing)}. 있는 열: {found}.")
 
     def number(name: str) -> pd.Series:
         return pd.to_numeric(raw[name].str.replace(",", ""), errors="coerce")

@@ -135,40 +135,53 @@ class Lesson:
             self.name, self.title, self.config, self.quick, presets=self.gpu is not None
         )
         args = parser.parse(argv)
-        if args.list and distributed.is_first():
-            print(self.title)
-            for section in self.sections.values():
-                print(f"  {section.number}  {section.title}")
-        if args.list:
-            raise SystemExit(0)
-        if args.doctor:
-            from utils import doctor  # 왜: 데이터셋을 모두 불러오므로 쓸 때 부름
-
-            if not distributed.is_first():
-                raise SystemExit(0)
-            raise SystemExit(doctor.examine(self.name, args.data_dir, args.output_dir))
-        names = [field.name for field in dataclasses.fields(self.config)]
-        given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-        for field in dataclasses.fields(self.config):
-            path = given.get(field.name)
-            if path and field.metadata.get("metavar") == "FILE" and not Path(path).is_file():
-                raise UserError(
-                    f"--{field.name.replace('_', '-')}: {path} 파일이 없습니다. 경로를 확인하세요."
-                )
-        base = self._base_config(args)
-        config = dataclasses.replace(base, **given)
+        if args.list or args.doctor:
+            raise SystemExit(self._tell(args) if distributed.is_first() else 0)
+        given = self._given(args)
+        config = dataclasses.replace(self._base_config(args), **given)
         selected = self._select(parser, args.only)
-        team = distributed.join(devices.pick_device(args.device))
-        shared = [section.number for section in self.sections.values() if section.shared]
-        if team.size > 1 and not shared:
-            raise UserError("이 강의는 프로세스 하나로 실행하세요. torchrun 대신 python을 쓰세요.")
-        if team.size > 1 and any(given.get(name) for name in ANSWERS):
-            raise UserError("학습한 모델을 쓰는 것은 torchrun 대신 python으로 실행하세요.")
+        team = self._join(args, given)
         if team.rank > 0:
-            selected &= self._with_needs(shared, parser)
+            selected &= self._with_needs(self._shared(), parser)
         run = Run(self, args, config, selected, team)
         run.is_default = run.settings() == run.settings(self.quick if args.quick else self.config)
         return run
+
+    def _tell(self, args: argparse.Namespace) -> int:
+        """`--list`나 `--doctor`의 답을 출력하고 종료 상태를 돌려줍니다."""
+        if args.doctor:
+            from utils import doctor  # 왜: 데이터셋을 모두 불러오므로 쓸 때 부름
+
+            return doctor.examine(self.name, args.data_dir, args.output_dir)
+        print(self.title)
+        for section in self.sections.values():
+            print(f"  {section.number}  {section.title}")
+        return 0
+
+    def _given(self, args: argparse.Namespace) -> dict[str, Any]:
+        """명령행에 준 `Config`의 칸입니다. 파일이면 있는지 봅니다."""
+        given = {}
+        for field in dataclasses.fields(self.config):
+            value = getattr(args, field.name)
+            if value is None:
+                continue
+            if field.metadata.get("metavar") == "FILE" and not Path(value).is_file():
+                flag = field.name.replace("_", "-")
+                raise UserError(f"--{flag}: {value} 파일이 없습니다. 경로를 확인하세요.")
+            given[field.name] = value
+        return given
+
+    def _shared(self) -> list[str]:
+        return [section.number for section in self.sections.values() if section.shared]
+
+    def _join(self, args: argparse.Namespace, given: dict[str, Any]) -> Team:
+        """torchrun이 띄운 다른 프로세스와 만납니다."""
+        team = distributed.join(devices.pick_device(args.device))
+        if team.size > 1 and not self._shared():
+            raise UserError("이 강의는 프로세스 하나로 실행하세요. torchrun 대신 python을 쓰세요.")
+        if team.size > 1 and any(name in given for name in ANSWERS):
+            raise UserError("학습한 모델을 쓰는 것은 torchrun 대신 python으로 실행하세요.")
+        return team
 
     def _base_config(self, args: argparse.Namespace) -> Any:
         if args.quick:

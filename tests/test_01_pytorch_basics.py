@@ -219,7 +219,7 @@ def test_shuffled_labels_lose_to_the_floor(run, monkeypatch):
     """레이블을 섞으면 배울 것이 없으므로 기준선을 넘지 못해야 합니다."""
     data = run.data(lesson.mnist.load)
     data.y_train = data.y_train[torch.randperm(len(data.y_train))]
-    lesson.section_test(run, lesson.section_training(run))
+    lesson.section_result(run, lesson.section_training(run))
     assert run.metrics["results"]["테스트 정확도"]["value"] < 0.5
 
 

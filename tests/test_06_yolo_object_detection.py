@@ -507,7 +507,7 @@ def trained(run):
 
 def start(run, **options):
     run.config = dataclasses.replace(run.config, **options)
-    return lesson.answer(run)
+    return lesson.predict_files(run)
 
 
 def test_predict_a_photo_and_a_folder(trained, tmp_path, capsys):

@@ -405,7 +405,7 @@ def test_folder_of_grey_photos_trains(tmp_path):
 def test_make_before_training_says_what_to_do(run):
     run.config = dataclasses.replace(run.config, make="안경")
     with pytest.raises(UserError, match="먼저"):
-        lesson.answer(run)
+        lesson.make_faces(run)
 
 
 # -- 판정과 확인 ----------------------------------------------------------------------------

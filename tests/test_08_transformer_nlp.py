@@ -56,7 +56,7 @@ def prepare(run, pairs):
 @pytest.fixture
 def run(tmp_path):
     run = lesson.chapter.start(["--quick", "--output-dir", str(tmp_path), "--device", "cpu"])
-    small = {"small": 100, "pairs": 300, "epochs": 1, "steps": 8, "size": 32, "words": 200}
+    small = {"small": 100, "pairs": 300, "epochs": 1, "steps": 8, "hidden": 32, "words": 200}
     run.config = dataclasses.replace(run.config, **small)
     return prepare(run, small_pairs())
 
@@ -220,7 +220,7 @@ def test_subwords_come_from_training_text_alone(tmp_path):
     states = []
     for name, test in (("a", None), ("b", ["zzz qqq 뷁뷁"] * 20)):
         run = lesson.chapter.start(["--quick", "--output-dir", str(tmp_path / name)])
-        small = {"pairs": 300, "epochs": 1, "size": 32, "words": 200}
+        small = {"pairs": 300, "epochs": 1, "hidden": 32, "words": 200}
         run.config = dataclasses.replace(run.config, **small)
         ready = lesson.section_subwords(prepare(run, small_pairs(test=test)))
         subwords, model = lesson.section_training(run, ready)

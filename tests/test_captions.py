@@ -36,7 +36,7 @@ def write_multi30k(root, ending=".gz"):
             write_lines(path, sentences(part, language))
 
 
-def refuse(urls, path, md5=""):
+def refuse(urls, path, md5="", check=None):
     raise DownloadError("막힘")
 
 

@@ -715,7 +715,7 @@ def test_folders_that_are_not_detection_data(tmp_path, capsys):
         detection.read_folder(tmp_path)
     (tmp_path / "Annotations").mkdir()
     write_text(tmp_path / "Annotations/a.xml", "<annotation></annotation>")
-    with pytest.raises(UserError, match="클래스가 하나도 없습니다"):
+    with pytest.raises(UserError, match="클래스가 없습니다"):
         detection.read_folder(tmp_path)
 
 

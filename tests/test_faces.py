@@ -298,7 +298,7 @@ def test_a_large_folder_is_cut(tmp_path):
 @pytest.mark.parametrize("count", [1, 59])
 def test_too_few_photos_are_refused(count, tmp_path):
     write_album(tmp_path, count)
-    with pytest.raises(UserError, match=f"사진이 {count}장입니다.*60장은"):
+    with pytest.raises(UserError, match=f"사진이 {count}장입니다.*60장 이상"):
         faces.load("auto", tmp_path)
 
 

@@ -100,7 +100,7 @@ def test_names_stand_in_the_same_order(name):
     """강의 둘을 나란히 놓으면 새로운 것만 다르게 보여야 합니다."""
     text = source(name)
     order = ["class Config:", "epochs: int", "batch_size: int", "lr: float", "QUICK = replace("]
-    order += ["chapter = Lesson(", "@chapter.section(", "def main(", "if __name__ =="]
+    order += ["chapter = Lesson(", "@chapter.section(", "\ndef main(", "\nif __name__ =="]
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     assert "from utils import visualization as plot\n" in text

@@ -149,14 +149,14 @@ class Lesson:
 
     def _tell(self, args: argparse.Namespace) -> int:
         """`--list`나 `--doctor`의 답을 출력하고 종료 상태를 돌려줍니다."""
-        if args.doctor:
-            from utils import doctor  # 왜: 데이터셋을 모두 불러오므로 쓸 때 부름
+        if args.list:
+            print(self.title)
+            for section in self.sections.values():
+                print(f"  {section.number}  {section.title}")
+            return 0
+        from utils import doctor  # 왜: 데이터셋을 모두 불러오므로 쓸 때 부름
 
-            return doctor.examine(self.name, args.data_dir, args.output_dir)
-        print(self.title)
-        for section in self.sections.values():
-            print(f"  {section.number}  {section.title}")
-        return 0
+        return doctor.examine(self.name, args.data_dir, args.output_dir)
 
     def _given(self, args: argparse.Namespace) -> dict[str, Any]:
         """명령행에 준 `Config`의 칸입니다. 파일이면 있는지 봅니다."""

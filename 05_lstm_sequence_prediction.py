@@ -54,7 +54,7 @@ class Config:
 
 
 QUICK = replace(Config(), epochs=2, hidden=16, window=20, points=1000, steps=80)
-chapter = Lesson(__file__, __doc__, Config(), QUICK, mixed=False)
+chapter = Lesson(__file__, __doc__, Config(), QUICK, mixed=())
 DECAY = 0.94  # RiskMetrics(1996)가 하루 자료에 쓴 값
 LEVELS = (0.05, 0.1, 0.5, 0.9, 0.95)  # 마지막 모델이 내는 분위수
 

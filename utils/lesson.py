@@ -81,7 +81,7 @@ class Lesson:
         config: 전체 실행의 설정.
         quick: `--quick`의 설정.
         gpu: CUDA에서 쓸 더 큰 설정. 있으면 `--preset`으로 고를 수 있습니다.
-        mixed: False이면 늘 float32로 학습합니다.
+        mixed: bfloat16으로 학습할 장치의 종류. 다른 장치에서는 float32로 학습합니다.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Lesson:
         config: Any,
         quick: Any,
         gpu: Any | None = None,
-        mixed: bool = True,
+        mixed: tuple[str, ...] = ("cuda", "cpu"),
     ) -> None:
         self.name = Path(file).stem
         self.title = header.strip().splitlines()[0].lstrip("# ")
@@ -238,8 +238,8 @@ class Run:
             args.show,
         )
         self.device = devices.pick_device(args.device)
-        amp = lesson.mixed and not args.no_amp and devices.supports_bfloat16(self.device)
-        self.dtype = torch.bfloat16 if amp else torch.float32
+        mixed = self.device.type in lesson.mixed and devices.supports_bfloat16(self.device)
+        self.dtype = torch.bfloat16 if mixed and not args.no_amp else torch.float32
         if team.rank > 0:
             self._temporary = tempfile.TemporaryDirectory()  # 저장하는 것은 0번뿐
             args.output_dir = Path(self._temporary.name)

@@ -241,7 +241,9 @@ def draw_attention(
     layers, heads, T, S = maps.shape
     panels = dict(zip(head_names(layers, heads), maps.reshape(-1, T, S), strict=True))
     rows = subwords.pieces([*target[1:].tolist(), EOS]), subwords.pieces(source.tolist())
-    run.figure(plot.heat_grid(panels, *rows, "쓸 때 본 곳(교차 어텐션)", heads), name)
+    run.figure(
+        plot.heat_grid(panels, *rows, "쓸 때 본 곳(교차 어텐션, 세로가 번역문)", heads), name
+    )
 
 
 def print_wrong(sources: Sequence[str], answers: Sequence[str], outputs: Sequence[str]) -> None:

@@ -47,7 +47,7 @@ def evaluate(
     """
     model.eval()
     loss = correct = 0.0
-    for images, labels in iterate_batches(x, y, 1000):
+    for images, labels in iterate_batches(x, y, 500):
         with autocast(x.device, dtype):
             logits = model(images).float()
         loss += F.cross_entropy(logits, labels, reduction="sum").item()
@@ -75,7 +75,7 @@ def predict_logits(model: nn.Module, x: Tensor, dtype: torch.dtype = torch.float
     model.eval()
     device = next(model.parameters()).device
     with autocast(device, dtype):
-        return torch.cat([model(part.to(device)).float().cpu() for part in x.split(1000)])
+        return torch.cat([model(part.to(device)).float().cpu() for part in x.split(500)])
 
 
 def majority_accuracy(y_train: Tensor, y_test: Tensor) -> float:

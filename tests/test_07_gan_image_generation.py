@@ -389,7 +389,7 @@ def grey_folder(folder, count=400):
 @pytest.mark.slow
 def test_folder_of_grey_photos_trains(tmp_path):
     folder = grey_folder(tmp_path / "grey")
-    small = "--epochs 2 --width 8 --latent 16 --ring-steps 20".split()
+    small = "--epochs 2 --width 8 --latent 16 --steps 20".split()
     options = ("--data-dir", folder, "--device", "cpu", *small)
     done = run_lesson(NAME, *options, output=tmp_path)
     assert done.status == 0, done.stderr

@@ -79,14 +79,26 @@ def reuse_memory(on: bool = True) -> None:
     학습이 10 % 넘게 느려집니다. 대신 메모리를 더 씁니다. `on`이 False이면 기본에 가깝게 32 MB가
     넘는 것을 내줍니다.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return  # macOS와 Windows의 메모리 할당기에는 이 설정이 없음
+    mallopt = _allocator("mallopt")
+    if mallopt is None:
+        return
     mapped, threshold, trim = -4, -3, -1  # malloc.h의 M_MMAP_MAX, M_MMAP_THRESHOLD 따위
     mallopt(threshold, 32 << 20)
     mallopt(mapped, 0 if on else 65536)
     mallopt(trim, 2**31 - 1 if on else 64 << 20)
+
+
+def give_back_memory() -> None:
+    """다시 쓰려고 쥐고 있던 빈 메모리를 운영체제에 돌려줍니다(glibc)."""
+    if trim := _allocator("malloc_trim"):
+        trim(0)
+
+
+def _allocator(name: str) -> Callable[[int], int] | None:
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):
+        return None  # macOS와 Windows의 메모리 할당기에는 이런 함수가 없음
 
 
 def synchronize(device: torch.device) -> None:

@@ -122,6 +122,7 @@ class Lesson:
                     result = function(run, *args, **kwargs)
                 finally:
                     run.is_sharing = False
+                    devices.give_back_memory()
                 run.seconds[number] = round(time.perf_counter() - start, 2)
                 return result
 
@@ -553,6 +554,7 @@ class Run:
         parts = [f"{EPOCH_LABELS.get(key, key)} {_score(key, scores[key])}" for key in scores]
         total = epochs or self.config.epochs
         print(f"  에폭 {len(checkpoint.history):2}/{total}: {', '.join(parts)}")
+        devices.give_back_memory()
 
     def settings(self, config: Any = None) -> dict[str, Any]:
         """설정(없으면 이 실행의 것) 가운데 학습 결과를 바꾸는 것만 고른 것입니다."""

@@ -161,6 +161,12 @@ def test_what_builds_the_model_is_kept_beside_the_weights(tmp_path):
     assert read_about(path) == {"width": 2, "names": ["고양이", "개"]}
 
 
+def test_model_of_a_quick_run_is_pointed_out(tmp_path):
+    save_weights(tmp_path / "model-quick.pt", nn.Linear(2, 1))
+    with pytest.raises(UserError, match="--quick도 함께"):
+        load_weights(tmp_path / "model.pt", nn.Linear(2, 1))
+
+
 def test_weights_of_another_model_are_refused(tmp_path):
     save_weights(tmp_path / "w.pt", nn.Linear(4, 2))
     model = nn.Linear(4, 2)

@@ -21,8 +21,6 @@ from torch import Tensor, nn
 from utils.errors import UserError
 from utils.files import write_atomically
 
-NOT_TRAINED = "학습한 모델이 없습니다: {}. 먼저 {}강의를 끝까지 한 번 실행하세요."
-
 
 def count_parameters(model: nn.Module) -> int:
     """학습되는 매개변수의 수를 셉니다."""
@@ -146,6 +144,13 @@ def save_weights(path: Path, model: nn.Module, **about: Any) -> None:
         write_atomically(path.with_suffix(".json"), text.encode("utf-8"))
 
 
+def _not_trained(path: Path, how: str = "") -> UserError:
+    text = f"학습한 모델이 없습니다: {path}. 먼저 {how}강의를 끝까지 한 번 실행하세요."
+    if path.with_name(f"{path.stem}-quick.pt").exists():
+        text += " --quick으로 학습한 모델을 쓰려면 --quick도 함께 주세요."
+    return UserError(text)
+
+
 def read_about(path: Path, how: str = "") -> dict[str, Any]:
     """`save_weights`가 가중치 옆에 적어 둔 것을 읽습니다. `how`는 없을 때 알려 줄 옵션입니다.
 
@@ -155,7 +160,7 @@ def read_about(path: Path, how: str = "") -> dict[str, Any]:
     try:
         return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(NOT_TRAINED.format(path, how)) from error
+        raise _not_trained(path, how) from error
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -165,7 +170,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
         UserError: 파일이 없거나 손상되었거나 다른 모델의 것일 때.
     """
     if not path.exists():
-        raise UserError(NOT_TRAINED.format(path, ""))
+        raise _not_trained(path)
     state = _read(path)
     try:
         model.load_state_dict(state)

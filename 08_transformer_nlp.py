@@ -62,7 +62,7 @@ class Config:
 
 QUICK = replace(Config(), epochs=5, batch_size=32, lr=0.006, hidden=64, width=128, layers=1)
 QUICK = replace(QUICK, words=1000, pairs=2500, small=300, steps=60)
-chapter = Lesson(__file__, __doc__, Config(), QUICK, mixed=("cuda",))  # CPU에서는 느려짐
+chapter = Lesson(__file__, __doc__, Config(), QUICK, mixed=("cuda",))  # CPU는 메모리를 더 씀
 PAD, UNKNOWN, BOS, EOS = 0, 1, 2, 3  # 빈자리, 모름, 시작, 끝의 번호
 HEADS = 4  # 머리의 수
 SPACE = "\u2581"  # 낱말의 첫머리. sentencepiece가 띄어쓰기 대신 씀

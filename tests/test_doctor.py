@@ -98,7 +98,7 @@ def test_missing_and_old_packages_are_named(monkeypatch):
     monkeypatch.setattr(metadata, "version", version)
     finding = next(iter(doctor.check_packages()))
     assert finding.level == doctor.BAD and "pip install" in finding.advice
-    assert "tqdm 없음" in finding.value and "pandas 1.0(필요: >=" in finding.value
+    assert "tqdm 없음" in finding.value and "pandas 1.0(필요: >=2.2.2)" in finding.value
 
 
 def test_torch_and_torchvision_that_do_not_fit(monkeypatch):

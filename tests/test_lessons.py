@@ -244,27 +244,30 @@ def weights(folder, name):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows에는 이 시그널이 없습니다")
-def test_stopped_twice_and_resumed_ends_with_the_same_weights(name, tmp_path):
-    """Ctrl+C(홀수 강의)나 SIGTERM(짝수 강의)으로, 다음에는 SIGKILL로 끊고 이어 갑니다."""
-    arguments = ("--quick", "--only", TRAINING[name], "--epochs", "6")
+def test_stopped_and_resumed_run_ends_with_the_same_weights(name, tmp_path):
+    """Ctrl+C, SIGTERM, SIGKILL로 차례로 끊고 이어 갑니다."""
+    arguments = ("--quick", "--only", TRAINING[name], "--epochs", "8")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     whole.mkdir(), stopped.mkdir()
     assert run_lesson(name, *arguments, output=whole).status == 0
-    process = start_and_wait(name, *arguments, output=stopped, line_start="에폭  1/6")
-    process.send_signal(signal.SIGINT if int(name[:2]) % 2 else signal.SIGTERM)
-    start = time.perf_counter()
-    _, errors = process.communicate(timeout=30)
-    assert time.perf_counter() - start < 5
-    assert process.returncode == 130 and "Traceback" not in errors
-    assert "이어서 실행: python" in errors and errors.rstrip().endswith("--resume")
-    assert (stopped / name / "checkpoint-quick.pt").exists()
-    arguments = (*arguments, "--resume")
-    process = start_and_wait(name, *arguments, output=stopped, line_start="에폭  3/6")
+    resume = arguments
+    for number, line in ((signal.SIGINT, "에폭  1/8"), (signal.SIGTERM, "에폭  3/8")):
+        process = start_and_wait(name, *resume, output=stopped, line_start=line)
+        process.send_signal(number)
+        start = time.perf_counter()
+        _, errors = process.communicate(timeout=30)
+        assert time.perf_counter() - start < 5
+        assert process.returncode == 130 and "Traceback" not in errors
+        assert "이어서 실행: python" in errors and errors.rstrip().endswith("--resume")
+        assert (stopped / name / "checkpoint-quick.pt").exists()
+        assert not list((stopped / name).glob("*.part"))
+        resume = (*arguments, "--resume")
+    process = start_and_wait(name, *resume, output=stopped, line_start="에폭  5/8")
     process.kill()
     process.communicate()
     assert not (stopped / name / "model-quick.pt").exists()
-    done = run_lesson(name, *arguments, output=stopped)
-    assert done.status == 0 and re.search(r"[3-5] 에폭까지 마친 학습을 이어 갑니다", done.stdout)
+    done = run_lesson(name, *resume, output=stopped)
+    assert done.status == 0 and re.search(r"[5-7] 에폭까지 마친 학습을 이어 갑니다", done.stdout)
     ours, reference = weights(stopped, name), weights(whole, name)
     assert all(torch.equal(ours[key], reference[key]) for key in reference)
     assert not list((stopped / name).glob("*.part"))

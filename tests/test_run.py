@@ -339,7 +339,7 @@ print(before - used())
 """
 
 
-def test_memory_is_given_back_between_sections():
+def test_free_memory_is_given_back():
     if platform.libc_ver()[0] != "glibc":
         pytest.skip("glibc가 아니어서 할당기를 조정하지 않습니다")
     code = [sys.executable, "-c", GIVE_BACK]

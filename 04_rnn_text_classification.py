@@ -39,7 +39,7 @@ from utils import visualization as plot
 from utils.command_line import option, setting
 from utils.data_utils import Corpus, TextDataset, join_texts
 from utils.datasets import reviews
-from utils.device import autocast, median_seconds, synchronize
+from utils.device import autocast, give_back_memory, median_seconds, synchronize
 from utils.errors import UserError
 from utils.lesson import Lesson, Run, printable
 from utils.model_utils import clip_grad_norm, count_parameters, load_weights, save_weights
@@ -284,7 +284,7 @@ def mask_of(length: Tensor, steps: int) -> Tensor:
 def padded_batch(corpus: Corpus, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """고른 글의 번호 (B, T), 길이 (B,), 정답 (B,)입니다. 한 편씩 옮기지 않고 한꺼번에 만듭니다."""
     length = corpus.length[index]
-    steps = torch.arange(int(length.max()), device=index.device)
+    steps = torch.arange(int(length.max()), device=length.device)
     place = (corpus.start[index][:, None] + steps).clamp(max=len(corpus.flat) - 1)  # (B, T)
     return corpus.flat[place] * mask_of(length, len(steps)), length, corpus.y[index]
 
@@ -627,10 +627,10 @@ def make(run: Run, words: int, kind: str, pool: str) -> TextClassifier:
     return TextClassifier(words, kind, pool, *sizes).to(run.device)
 
 
-def train(run: Run, model, corpus: Corpus, epochs: int, score=None, batches=None, dtype=None):
+def train(run: Run, model, corpus, epochs, score=None, batches=None, take=None, dtype=None):
     """에폭마다 `batches()`(없으면 비슷한 길이끼리)로 학습시킵니다. `score`가 있으면 저장합니다."""
-    parts = lambda: bucketed_batches(corpus.length, run.config.batch_size)
-    batches = batches or (lambda: [padded_batch(corpus, part) for part in parts()])
+    batches = batches or partial(bucketed_batches, corpus.length, run.config.batch_size)
+    take = take or partial(padded_batch, corpus)  # 고른 번호 -> 토큰, 길이, 정답
     total = epochs * len(batches())  # 학습률은 30 %까지 곧게 올렸다가 0까지 내림
     factor = lambda t: max(0.0, min(1.0, (t + 1) / (0.3 * total), (total - t) / (0.7 * total)))
     optimizer = torch.optim.AdamW(model.parameters(), run.config.lr, fused=True)
@@ -639,8 +639,8 @@ def train(run: Run, model, corpus: Corpus, epochs: int, score=None, batches=None
     net = run.parallel(model)  # torchrun으로 실행했을 때만 다름
     for _ in range(len(checkpoint.history) if score else 0, epochs):
         model.train()
-        for batch in tqdm(run.share(batches()), leave=False, disable=None):
-            tokens, length, y = (t.to(run.device) for t in batch)
+        for k, index in enumerate(tqdm(run.share(batches()), leave=False, disable=None)):
+            tokens, length, y = take(index)
             with autocast(run.device, dtype or run.dtype):
                 logits = net(tokens, length)  # 1) 순전파
             loss = F.cross_entropy(logits.float(), y)  # 2) 손실
@@ -649,6 +649,8 @@ def train(run: Run, model, corpus: Corpus, epochs: int, score=None, batches=None
             clip_grad_norm(model.parameters(), 1.0)
             optimizer.step()  # 5) 매개변수 갱신
             scheduler.step()
+            if k % 20 == 19:  # 왜: 묶음마다 모양이 달라 빈 메모리가 조각나므로 모아서 돌려줌
+                give_back_memory()
         if score:
             run.end_epoch(checkpoint, score())
     return checkpoint.history if score else []
@@ -759,13 +761,13 @@ def section_speed(run: Run) -> None:
     mixed = torch.randperm(len(corpus.y), device=run.device).split(run.config.batch_size)
     pairs = list(zip(data.x_train[:count], data.y_train[:count], strict=True))
     encode = lambda text: vocabulary.encode(text)[-length:]
-    plain, plans = data_utils.plain_text_loader(pairs, encode, run.config.batch_size), {}
-    plans["비슷한 길이끼리"] = (None, run.dtype)
-    plans["무작위"] = (lambda: [padded_batch(corpus, part) for part in mixed], run.dtype)
-    plans["흔한 방식"], rate = (lambda: plain, torch.float32), {}
-    for name, (batches, dtype) in plans.items():
+    plain, rate = data_utils.plain_text_loader(pairs, encode, run.config.batch_size), {}
+    plans = {"비슷한 길이끼리": {}, "무작위": {"batches": lambda: mixed}}
+    move = lambda batch: (t.to(run.device) for t in batch)
+    plans["흔한 방식"] = {"batches": lambda: plain, "take": move, "dtype": torch.float32}
+    for name in ("비슷한 길이끼리", *plans):  # 왜: 맨 처음은 준비하느라 느리므로 다시 잼
         model, start = make(run, len(vocabulary), *MAIN), time.perf_counter()
-        train(run, model, corpus, 1, batches=batches, dtype=dtype)
+        train(run, model, corpus, 1, **plans[name])
         synchronize(run.device)
         rate[name] = len(corpus.y) / (time.perf_counter() - start)
     for slow, times in (("무작위", 1.2), ("흔한 방식", 2)):

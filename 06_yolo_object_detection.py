@@ -775,7 +775,7 @@ def train(run: Run, examples: list[Example], val: list[Photo]) -> tuple[nn.Modul
     net = run.parallel(model)  # torchrun으로 실행했을 때만 다름
     for epoch in range(len(checkpoint.history), config.epochs):
         model.train()
-        rng, sums = np.random.default_rng([run.seed, epoch]), torch.zeros(2, device=run.device)
+        rng, sums = np.random.default_rng([run.seed, epoch, run.team.rank]), 0.0  # 증강은 제각각
         mosaic = config.mosaic if epoch < 0.8 * config.epochs else 0
         assign = assign_by_center if epoch < config.early else assign_aligned
         order = rng.permutation(len(examples))[: steps * config.batch_size]
@@ -787,9 +787,9 @@ def train(run: Run, examples: list[Example], val: list[Photo]) -> tuple[nn.Modul
             images, boxes, labels = collate([augment(rng, four) for four in picked], run.device)
             with autocast(run.device, run.dtype):
                 raw = net(images)  # 1) 순전파
-            losses = detection_loss(raw.float(), boxes, labels, grid, assign)[:2]  # 2) 손실
+            *losses, _, t = detection_loss(raw.float(), boxes, labels, grid, assign)  # 2) 손실
             optimizer.zero_grad()  # 3) 기울기 비우기
-            (losses[0] + 5 * losses[1]).backward()  # 4) 역전파
+            (run.weight(t.sum().clamp(min=1)) * (losses[0] + 5 * losses[1])).backward()  # 4) 역전파
             nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimizer.step()  # 5) 매개변수 갱신
             scheduler.step()

@@ -55,6 +55,11 @@ torch.manual_seed(0)
 images, labels = torch.randint(0, 255, (16, 32, 32, 3), dtype=torch.uint8), torch.randint(10, (16,))
 net = load_lesson("03_cnn_image_classification").CifarNet(8).double().eval()  # 통계는 고정
 x = images.permute(0, 3, 1, 2).double() / 255
+yolo = load_lesson("06_yolo_object_detection")
+detector = yolo.TinyYOLO(3, 8).double().eval()
+photos, grid = torch.rand(5, 64, 64, 3).double(), yolo.make_grid(64)
+boxes = torch.tensor([[8.0, 8, 40, 40], [20, 4, 60, 60]]).double().expand(5, 2, 4)
+kinds = torch.tensor([[0, 1], [2, -1], [-1, -1], [1, -1], [0, 2]])  # -1은 빈자리
 sentences = load_lesson("08_transformer_nlp").Translator(30, 16, 32, 1, 0.0).double()
 source, target = torch.randint(4, 30, (5, 6)), torch.randint(4, 30, (5, 7))  # 3 + 2로 나뉨
 source[3:, 4:] = target[1:, 3:] = 0
@@ -71,7 +76,19 @@ def loss_of_tokens(model, index, weight):
     return weight(real.sum()) * loss
 
 
-for model, loss_of, count in ((net, loss_of_images, 16), (sentences, loss_of_tokens, 5)):
+def by_center(*arguments):
+    owner, t = yolo.assign_by_center(*arguments)
+    return owner, t.double()
+
+
+def loss_of_boxes(model, index, weight):
+    answers = boxes[index], kinds[index], grid, by_center
+    losses = yolo.detection_loss(model(photos[index]), *answers)
+    return weight(losses[3].sum().clamp(min=1)) * (losses[0] + 5 * losses[1])
+
+
+plans = (net, loss_of_images, 16), (detector, loss_of_boxes, 5), (sentences, loss_of_tokens, 5)
+for model, loss_of, count in plans:
     whole, index = copy.deepcopy(model), torch.arange(count)
     loss_of(whole, index, lambda n: 1.0).backward()
     (mine,) = team.share([index])
@@ -90,7 +107,7 @@ def test_averaged_gradient_is_that_of_one_process(tmp_path):
     script.write_text(GRADIENTS.format(root=ROOT), encoding="utf-8")
     done = run_together(script, cwd=tmp_path)
     gaps = [float(gap) for gap in re.findall(r"GAP (\S+)", done.stdout)]
-    assert len(gaps) == 2 and max(gaps) < 1e-6, done.stderr  # 0번만 출력함
+    assert len(gaps) == 3 and max(gaps) < 1e-6, done.stderr  # 0번만 출력함
 
 
 TRAIN = """

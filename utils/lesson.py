@@ -529,7 +529,11 @@ class Run:
 
     # -- 여러 프로세스 ---------------------------------------------------------------------------
     def parallel(self, model: nn.Module) -> nn.Module:
-        """torchrun으로 함께 학습하면 기울기를 평균하는 DDP로 감쌉니다. 아니면 그대로입니다."""
+        """학습할 모델입니다. torchrun으로 함께 학습하면 기울기를 평균하는 DDP로 감쌉니다.
+
+        앞의 학습이 남긴 빈 메모리도 돌려줍니다. 왜: 텐서의 크기가 다르면 그 자리를 다시 쓰지 못함
+        """
+        devices.give_back_memory()
         return self.team.parallel(model) if self.is_sharing else model
 
     def share(self, batches: Sequence) -> Sequence:

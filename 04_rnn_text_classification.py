@@ -649,7 +649,7 @@ def train(run: Run, model, corpus, epochs, score=None, batches=None, take=None, 
             clip_grad_norm(model.parameters(), 1.0)
             optimizer.step()  # 5) 매개변수 갱신
             scheduler.step()
-            if k % 20 == 19:  # 왜: 묶음마다 모양이 달라 빈 메모리가 조각나므로 모아서 돌려줌
+            if k % 10 == 9:  # 왜: 묶음마다 모양이 달라 빈 메모리가 조각나므로 모아서 돌려줌
                 give_back_memory()
         if score:
             run.end_epoch(checkpoint, score())
@@ -659,12 +659,12 @@ def train(run: Run, model, corpus, epochs, score=None, batches=None, take=None, 
 @torch.inference_mode()
 def predict_logits(run: Run, model: nn.Module, corpus: Corpus) -> Tensor:
     """글마다의 점수 (N, 2)를 평가 상태에서 구해 CPU에 모읍니다."""
+    give_back_memory()
     model.eval()
     logits = torch.zeros(len(corpus.y), 2)
     for index in bucketed_batches(corpus.length, 4 * run.config.batch_size, shuffle=False):
-        tokens, length, _ = padded_batch(corpus, index)
         with autocast(run.device, run.dtype):
-            logits[index.cpu()] = model(tokens, length).float().cpu()
+            logits[index.cpu()] = model(*padded_batch(corpus, index)[:2]).float().cpu()
     return logits
 
 

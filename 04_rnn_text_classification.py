@@ -639,7 +639,7 @@ def train(run: Run, model, corpus, epochs, score=None, batches=None, take=None, 
     net = run.parallel(model)  # torchrun으로 실행했을 때만 다름
     for _ in range(len(checkpoint.history) if score else 0, epochs):
         model.train()
-        for k, index in enumerate(tqdm(run.share(batches()), leave=False, disable=None)):
+        for index in tqdm(run.share(batches()), leave=False, disable=None):
             tokens, length, y = take(index)
             with autocast(run.device, dtype or run.dtype):
                 logits = net(tokens, length)  # 1) 순전파
@@ -649,7 +649,7 @@ def train(run: Run, model, corpus, epochs, score=None, batches=None, take=None, 
             clip_grad_norm(model.parameters(), 1.0)
             optimizer.step()  # 5) 매개변수 갱신
             scheduler.step()
-            if k % 10 == 9:  # 왜: 묶음마다 모양이 달라 빈 메모리가 조각나므로 모아서 돌려줌
+            if scheduler.last_epoch % 10 == 0:  # 왜: 묶음의 모양이 달라 빈 메모리가 조각남
                 give_back_memory()
         if score:
             run.end_epoch(checkpoint, score())
@@ -659,7 +659,7 @@ def train(run: Run, model, corpus, epochs, score=None, batches=None, take=None, 
 @torch.inference_mode()
 def predict_logits(run: Run, model: nn.Module, corpus: Corpus) -> Tensor:
     """글마다의 점수 (N, 2)를 평가 상태에서 구해 CPU에 모읍니다."""
-    give_back_memory()
+    give_back_memory()  # 왜: 묶음이 학습의 네 배라, 학습이 쓰던 자리에 들어가지 않음
     model.eval()
     logits = torch.zeros(len(corpus.y), 2)
     for index in bucketed_batches(corpus.length, 4 * run.config.batch_size, shuffle=False):

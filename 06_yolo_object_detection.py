@@ -775,7 +775,7 @@ def train(run: Run, examples: list[Example], val: list[Photo]) -> tuple[nn.Modul
     net = run.parallel(model)  # torchrun으로 실행했을 때만 다름
     for epoch in range(len(checkpoint.history), config.epochs):
         model.train()
-        rng, sums = np.random.default_rng([run.seed, epoch, run.team.rank]), 0.0  # 증강은 제각각
+        rng, sums = np.random.default_rng([run.seed, epoch, run.team.rank]), 0.0  # 난수는 각자
         mosaic = config.mosaic if epoch < 0.8 * config.epochs else 0
         assign = assign_by_center if epoch < config.early else assign_aligned
         order = rng.permutation(len(examples))[: steps * config.batch_size]

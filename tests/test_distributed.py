@@ -112,19 +112,29 @@ def test_averaged_gradient_is_that_of_one_process(tmp_path):
 
 TRAIN = """
 import sys
+import numpy as np
 import torch
 import torch.distributed as dist
 sys.path[:0] = [r"{root}", r"{root}/tests"]
 from conftest import load_lesson
 from utils import distributed
 
-kept, wrap = [], distributed.Team.parallel
+kept, weights, seeds = [], [], []
+wrap, weigh, build = distributed.Team.parallel, distributed.Team.weight, np.random.default_rng
 distributed.Team.parallel = lambda team, model: kept.append(model) or wrap(team, model)
+distributed.Team.weight = lambda team, *a: weights.append(weigh(team, *a)) or weights[-1]
+np.random.default_rng = lambda seed=None: seeds.append(seed) or build(seed)
 load_lesson("{name}").main(sys.argv[1:])
 sums = torch.stack([p.detach().double().sum() for p in kept[0].parameters()])
 both = [torch.zeros_like(sums) for _ in range(2)]
 dist.all_gather(both, sums)
 assert torch.equal(*both), "두 프로세스의 모델이 다름"
+if "{name}" != "03_cnn_image_classification":  # 몫의 개수가 아니라 그 속의 것을 평균하는 강의
+    assert any(weight != 1 for weight in weights), "몫의 크기를 보지 않음"
+if "{name}" == "06_yolo_object_detection":  # NumPy로 증강하는 강의
+    lists = [None, None]
+    dist.all_gather_object(lists, [seed for seed in seeds if isinstance(seed, list)][-1])
+    assert lists[0] != lists[1], "두 프로세스의 증강이 같음"
 print("SAME", flush=True)
 """
 

@@ -649,8 +649,7 @@ def train(run: Run, model, corpus, epochs, score=None, batches=None, take=None, 
             clip_grad_norm(model.parameters(), 1.0)
             optimizer.step()  # 5) 매개변수 갱신
             scheduler.step()
-            if scheduler.last_epoch % 10 == 0:  # 왜: 묶음의 모양이 달라 빈 메모리가 조각남
-                give_back_memory()
+            give_back_memory(above_mb=2200)  # 왜: 묶음의 모양이 달라 빈 메모리가 조각남
         if score:
             run.end_epoch(checkpoint, score())
     return checkpoint.history if score else []

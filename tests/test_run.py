@@ -334,8 +334,9 @@ kept = [torch.ones(20_000_000) for _ in range(4)]  # 320 MB
 last = torch.ones(10)  # 힙의 끝에 남아, 저절로 줄어들지 못하게 함
 del kept
 before = used()
-give_back_memory()
-print(before - used())
+for above in (100_000, 100):  # MB. 100 GB를 넘지 않았으므로 처음에는 쥐고 있어야 함
+    give_back_memory(above)
+    print(before - used())
 """
 
 
@@ -344,7 +345,8 @@ def test_free_memory_is_given_back():
         pytest.skip("glibc가 아니어서 할당기를 조정하지 않습니다")
     code = [sys.executable, "-c", GIVE_BACK]
     done = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert float(done.stdout) > 250
+    too_small, enough = map(float, done.stdout.split())
+    assert abs(too_small) < 50 and enough > 250
 
 
 def test_quick_does_not_touch_the_full_model(tmp_path):

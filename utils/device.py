@@ -88,9 +88,10 @@ def reuse_memory(on: bool = True) -> None:
     mallopt(trim, 2**31 - 1 if on else 64 << 20)
 
 
-def give_back_memory() -> None:
-    """다시 쓰려고 쥐고 있던 빈 메모리를 운영체제에 돌려줍니다(glibc)."""
-    if trim := _allocator("malloc_trim"):
+def give_back_memory(above_mb: int = 0) -> None:
+    """이 프로세스의 메모리가 `above_mb`를 넘었으면, 쥐고 있던 빈 메모리를 돌려줍니다(glibc)."""
+    trim = _allocator("malloc_trim")
+    if trim and psutil.Process().memory_info().rss > above_mb << 20:
         trim(0)
 
 

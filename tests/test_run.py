@@ -349,6 +349,15 @@ def test_free_memory_is_given_back():
     assert abs(too_small) < 50 and enough > 250
 
 
+def test_quick_says_how_to_use_own_data(tmp_path, capsys):
+    """`--quick --data-dir 내자료`는 내 자료를 읽지 않으므로, 읽게 하는 방법을 말해야 합니다."""
+    _, _, main = make_lesson(tmp_path)
+    advice = "데이터 폴더의 원본은 --data original을 함께 줄 때만 씁니다."
+    for source, shown in (("auto", True), ("original", False), ("sample", False)):
+        main(["--quick", "--data", source])
+        assert (advice in capsys.readouterr().out) == shown, source
+
+
 def test_quick_does_not_touch_the_full_model(tmp_path):
     chapter, _, _ = make_lesson(tmp_path)
     full = chapter.start(["--output-dir", str(tmp_path)])

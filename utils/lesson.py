@@ -273,6 +273,8 @@ class Run:
         )
         if self.quick:
             print("빠른 확인(--quick)입니다. 아래 수치는 동작을 확인하는 값이며 성적이 아닙니다.")
+            if self._request["source"] == "auto":
+                print("데이터 폴더의 원본은 --data original을 함께 줄 때만 씁니다.")
 
     # -- 데이터 --------------------------------------------------------------------------------
     def data(self, load: Callable, **options: Any) -> Any:

@@ -351,8 +351,8 @@ def test_separation_is_high_for_groups_that_point_apart():
     assert metrics.separation(vectors, list("가나가나")) < 0
 
 
-def test_printable_fits_the_korean_console():
-    assert printable("좋다\n  ★ naïve \U0001f600") == "좋다 ★ na?ve ?"
+def test_printable_is_one_line_without_terminal_codes():
+    assert printable("좋다\n  ★\u2028naïve \x1b[31m\U0001f600\x07") == "좋다 ★ naïve [31m\U0001f600"
 
 
 # -- 과정의 규칙과 확인 ------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -347,6 +348,19 @@ def test_free_memory_is_given_back():
     done = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, check=True)
     too_small, enough = map(float, done.stdout.split())
     assert abs(too_small) < 50 and enough > 250
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("utf-8", "naïve 🙂 ★ 좋다"), ("cp949", "na?ve ? ★ 좋다")]
+)
+def test_letters_the_console_lacks_become_question_marks(encoding, shown):
+    """Windows에서 파이프로 이으면 한국어 코드(cp949)입니다. 멈추지 않아야 합니다."""
+    code = "from utils.lesson import printable, run_main\n"
+    code += "run_main(lambda: print(printable('na\\u00efve \\U0001f642 ★ 좋다')))"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert done.stdout.decode(encoding).strip() == shown
 
 
 def test_quick_says_how_to_use_own_data(tmp_path, capsys):

@@ -649,8 +649,8 @@ def percents(scores: Mapping[str, float], digits: int = 1) -> str:
 
 
 def printable(text: str) -> str:
-    """줄바꿈을 없애고, Windows의 한국어 콘솔(cp949)에 없는 글자를 물음표로 바꿉니다."""
-    return " ".join(text.split()).encode("cp949", "replace").decode("cp949")
+    """데이터에서 온 글을 한 줄로 잇고, 터미널을 조종하는 글자(예: ESC)를 지웁니다."""
+    return "".join(filter(str.isprintable, " ".join(text.split())))
 
 
 def largest_error(ours: Any, reference: Any) -> float:

@@ -373,6 +373,7 @@ def test_strange_sentences_are_answered(text, quick_runs, monkeypatch, capsys):
         )
     captured = capsys.readouterr()
     assert stop.value.code in (0, 1) and "Traceback" not in captured.err
+    "".join(set(captured.out) - set(text)).encode("cp949")  # 물은 글의 글자는 그대로 보임
 
 
 def test_there_are_enough_cases():

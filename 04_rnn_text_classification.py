@@ -821,10 +821,8 @@ def section_training(run: Run) -> tuple:
     run.claim(text, lag, list(lag.values()) == sorted(lag.values(), reverse=True))
     counted = metrics.log_probability(bag, data.x_val[: len(val.y)])
     network = predict_logits(run, model, val).log_softmax(dim=1)
-    mix = lambda w: (network + w * counted).argmax(dim=1) == val.y.cpu()
-    weights = 0.05, 0.1, 0.15, 0.2, 0.3, 1.0, 3.0
-    weight = max(weights, key=lambda w: mix(w).sum())  # 검증 데이터로 고름
-    return vocabulary, model, bag, weight
+    weight = network.diff(dim=1).std() / counted.diff(dim=1).std()  # 두 모델의 목소리를 같게 함
+    return vocabulary, model, bag, weight.item()
 
 
 # %% [markdown]
@@ -836,7 +834,8 @@ def section_training(run: Run) -> tuple:
 # 상태를 썼는지를, 한 낱말 빼기는 그 낱말이 없으면 답이 얼마나 바뀌는지를 보여 줍니다. 낱말은 같고
 # 순서만 다른 문장도 풀어 봅니다. 둘을 함께 쓰면 나을 수도 있습니다(2강 2.9절의 앙상블).
 # ```text
-# 함께            log P신경망 + w * log P기준선        w는 검증 데이터로 고름
+# 함께            log P신경망 + w * log P기준선
+#                 w = (log P긍정 - log P부정)의 표준편차, 검증 데이터에서 신경망의 것 / 기준선의 것
 # 한 낱말 빼기    P(긍정 | 글) - P(긍정 | 그 낱말을 뺀 글)        양수이면 긍정 쪽으로 끈 낱말
 # ```
 
@@ -865,7 +864,7 @@ def section_result(run: Run, trained: tuple) -> None:
     probabilities, hits = logits.softmax(dim=1), logits.argmax(dim=1) == y_test
     run.result("테스트 정확도", hits.float().mean().item(), beats=floor)
     together = (logits.log_softmax(dim=1) + weight * counted).argmax(dim=1) == y_test
-    print(f"  로그 확률에 기준선의 것을 {weight:g}배 더하면(가중치는 검증 데이터로 고름)")
+    print(f"  로그 확률에 기준선의 것을 {weight:.2f}배 더하면(두 점수의 표준편차를 맞춘 배수)")
     run.result("기준선과 함께 쓴 테스트 정확도", together.float().mean().item(), beats=floor)
     contrast, answers = reviews.contrast_set(run.config.dataset)
     found = predict_logits(run, model, encode(contrast, answers)).argmax(dim=1)

@@ -29,6 +29,7 @@ from itertools import product
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn.utils import rnn
 from torch.optim.lr_scheduler import LambdaLR
@@ -820,9 +821,9 @@ def section_training(run: Run) -> tuple:
     text = "글이 많을수록 신경망이 기준선에 뒤지는 폭이 줄어듭니다(음수이면 앞섬)"
     run.claim(text, lag, list(lag.values()) == sorted(lag.values(), reverse=True))
     counted = metrics.log_probability(bag, data.x_val[: len(val.y)])
-    network = predict_logits(run, model, val).log_softmax(dim=1)
-    weight = network.diff(dim=1).std() / counted.diff(dim=1).std()  # 두 모델의 목소리를 같게 함
-    return vocabulary, model, bag, weight.item()
+    log_odds = [score.diff(dim=1) for score in (predict_logits(run, model, val), counted)]
+    mix = LogisticRegression(fit_intercept=False).fit(torch.hstack(log_odds), val.y.cpu())
+    return vocabulary, model, bag, mix
 
 
 # %% [markdown]
@@ -832,10 +833,10 @@ def section_training(run: Run) -> tuple:
 # ## 4.9 결과와 속 들여다보기
 # **왜 필요할까요?** 점수가 비슷해도 보는 것이 다를 수 있습니다. **어텐션** 가중치는 어느 낱말의
 # 상태를 썼는지를, 한 낱말 빼기는 그 낱말이 없으면 답이 얼마나 바뀌는지를 보여 줍니다. 낱말은 같고
-# 순서만 다른 문장도 풀어 봅니다. 둘을 함께 쓰면 나을 수도 있습니다(2강 2.9절의 앙상블).
+# 순서만 다른 문장도 풀어 봅니다. 두 점수를 더해 함께 쓰는 것(스태킹)도 재어 봅니다.
 # ```text
-# 함께            log P신경망 + w * log P기준선
-#                 w = (log P긍정 - log P부정)의 표준편차, 검증 데이터에서 신경망의 것 / 기준선의 것
+# 로그 오즈       log(P긍정 / P부정) = 긍정의 점수 - 부정의 점수        양수이면 긍정
+# 함께            a * 신경망의 로그 오즈 + b * 기준선의 로그 오즈        a, b는 로지스틱 회귀로 배움
 # 한 낱말 빼기    P(긍정 | 글) - P(긍정 | 그 낱말을 뺀 글)        양수이면 긍정 쪽으로 끈 낱말
 # ```
 
@@ -852,7 +853,7 @@ def word_effects(run: Run, vocabulary: Vocabulary, model: nn.Module, tokens: lis
 @chapter.section("4.9", "결과와 속 들여다보기", needs=("4.8",))
 def section_result(run: Run, trained: tuple) -> None:
     data, floor = load(run), FLOORS[run.config.dataset]
-    vocabulary, model, bag, weight = trained
+    vocabulary, model, bag, mix = trained
     x_test, y_test = (part[: run.config.texts] for part in data.take_test())
     run.floor("가장 많은 클래스만 답하기", metrics.majority_accuracy(data.y_train, y_test))
     agree = torch.from_numpy(bag.predict(x_test)) == y_test
@@ -863,8 +864,9 @@ def section_result(run: Run, trained: tuple) -> None:
     logits, counted = predict_logits(run, model, corpus), metrics.log_probability(bag, x_test)
     probabilities, hits = logits.softmax(dim=1), logits.argmax(dim=1) == y_test
     run.result("테스트 정확도", hits.float().mean().item(), beats=floor)
-    together = (logits.log_softmax(dim=1) + weight * counted).argmax(dim=1) == y_test
-    print(f"  로그 확률에 기준선의 것을 {weight:.2f}배 더하면(두 점수의 표준편차를 맞춘 배수)")
+    log_odds, (a, b) = torch.hstack([logits.diff(dim=1), counted.diff(dim=1)]), mix.coef_[0]
+    together = torch.from_numpy(mix.predict(log_odds)) == y_test
+    print(f"  로그 오즈의 {a:.2f}배와 기준선의 것의 {b:.2f}배를 더하면(배수는 검증 데이터로 배움)")
     run.result("기준선과 함께 쓴 테스트 정확도", together.float().mean().item(), beats=floor)
     contrast, answers = reviews.contrast_set(run.config.dataset)
     found = predict_logits(run, model, encode(contrast, answers)).argmax(dim=1)

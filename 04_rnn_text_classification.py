@@ -9,7 +9,7 @@
 | 데이터 | IMDB (약 84 MB)와 NSMC (네이버 영화 리뷰). 없으면 pip 패키지의 리뷰와 만든 문장 |
 | 실행 | `python 04_rnn_text_classification.py` |
 | 빠른 확인 | `python 04_rnn_text_classification.py --quick` |
-| 기대 결과 | 테스트 정확도 90.60 ± 0.18 %, TF-IDF 로지스틱 회귀 91.72 % (IMDB(패키지) 3회, 371초) |
+| 기대 결과 | 테스트 정확도 90.27 ± 0.40 %, TF-IDF 로지스틱 회귀 91.72 % (IMDB(패키지) 3회, 586초) |
 | 확인한 환경 | CPU 2코어, torch 2.15.0, Python 3.11.7, 2026-12-01 |
 """
 
@@ -188,7 +188,7 @@ def section_text(run: Run) -> tuple:
 # 두고 배웁니다. **스킵그램**(skip-gram)은 정답 없이 글만 보고, 가까이 나오는 낱말을 맞히며 벡터를
 # 배웁니다. 그러면 쓰임이 비슷한 낱말의 벡터가 비슷해집니다.
 # ```text
-# 임베딩    W[번호] = 원핫(번호) @ W          W (V, D)    원핫: 그 번호만 1인 벡터 (V,)
+# 임베딩    W[번호] = 원-핫(번호) @ W          W (V, D)    원-핫: 그 번호만 1인 벡터 (V,)
 # 손실      -log s(u[o] . v[c]) - 합(k) log s(-u[n_k] . v[c])         s 시그모이드
 #           c 가운데 낱말, o 곁에 나온 낱말, n 무작위로 뽑은 낱말 K개(흔할수록 자주)
 # ```
@@ -232,7 +232,7 @@ def fit_skip_gram(model: SkipGram, flat: Tensor, steps: int) -> None:
 def section_embedding(run: Run, ready: tuple) -> None:
     numbers, weight = torch.tensor([[3, 1, 3], [0, 9, 2]], device=run.device), torch.randn(10, 4)
     one_hot = lambda w: F.one_hot(numbers, 10).to(w) @ w
-    run.check_with_gradient("원핫 행렬곱과 임베딩", one_hot, partial(F.embedding, numbers), weight)
+    run.check_with_gradient("원-핫 행렬곱과 임베딩", one_hot, partial(F.embedding, numbers), weight)
     model = SkipGram(50, 8)
     nn.init.normal_(model.context.weight)
     center, everyone = torch.randint(50, (6,)), torch.randint(50, (6, 1 + 3))  # 첫 칸만 정답이 1
@@ -476,7 +476,7 @@ def section_cells(run: Run) -> None:
 #
 # ## 4.5 사라지는 기울기와 터지는 기울기
 # **왜 필요할까요?** 손실에서 t번째 상태까지 거슬러 가는 기울기는 토큰마다 같은 행렬 U를 곱합니다.
-# U의 가장 큰 고유값의 크기(스펙트럼 반경) rho가 1보다 작으면 토큰마다 대략 rho배로 줄어, 오래전의
+# U의 가장 큰 고윳값의 크기(스펙트럼 반경) rho가 1보다 작으면 토큰마다 대략 rho배로 줄어, 오래전의
 # 토큰에서는 배울 수 없습니다. LSTM의 c에는 U 대신 게이트 f를 곱하므로, f가 1에 가까우면 오래
 # 남습니다. f의 편향이 0이면 f는 0.5라 소용이 없어, 크게 두고 시작하기도 합니다(Gers 외 2000).
 # ```text

@@ -60,7 +60,8 @@ def collect(paths: list[Path], expected: dict) -> dict:
     groups = defaultdict(list)
     for path in paths:
         run = json.loads(path.read_text(encoding="utf-8"))
-        key = f"{run['data']['name']}, {run['device_name']}" + ", --quick" * run["quick"]
+        data = {"data": run["data"]["name"], "source": run["data"]["source"]}
+        key = f"{data_name(data)}, {run['device_name']}" + ", --quick" * run["quick"]
         groups[run["lesson"], key].append(run)
     for (lesson, key), runs in groups.items():
         runs.sort(key=lambda run: run["seed"])
@@ -69,8 +70,8 @@ def collect(paths: list[Path], expected: dict) -> dict:
             sys.exit(f"{lesson} ({key}): 설정, 자료형, 버전, 데이터가 다른 기록이 섞여 있습니다.")
         if any(result["value"] is None for run in runs for result in run["results"].values()):
             sys.exit(f"{lesson} ({key}): 계산할 수 없는 결과가 있습니다.")
-        if len({run["seed"] for run in runs}) < 3:
-            sys.exit(f"{lesson} ({key}): 서로 다른 시드 3개의 기록이 필요합니다.")
+        if len({run["seed"] for run in runs}) < max(3, len(runs)):
+            sys.exit(f"{lesson} ({key}): 시드가 서로 다른 기록이 3개 이상 필요합니다.")
         expected.setdefault(lesson, {})[key] = summarize(runs)
     return dict(sorted(expected.items()))
 

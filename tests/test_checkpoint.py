@@ -143,6 +143,17 @@ def test_full_disk_keeps_the_previous_file(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
 
 
+def test_resuming_with_fewer_gpus_sets_only_theirs(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.zeros(1), torch.ones(1)])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.extend)
+    make(tmp_path / "c.pt")[0].save()
+    make(tmp_path / "c.pt")[0].restore()
+    assert given == [torch.zeros(1)]
+
+
 def test_interrupt_while_writing_leaves_no_part(tmp_path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt

@@ -123,6 +123,21 @@ def test_fashion_mnist_under_the_name_of_mnist_is_refused(known, tmp_path, monke
         mnist.load("auto", tmp_path)
 
 
+def test_damage_inside_the_compressed_part_is_refused(known, tmp_path):
+    """머리는 멀쩡하고 압축한 내용만 깨진 파일은 zlib.error를 냅니다."""
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(bytes(100))[:10] + b"\xff" * 40)
+    with pytest.raises(UserError, match="손상"):
+        read_idx(path)
+    path = tmp_path / "mnist.npz"
+    np.savez_compressed(path, **known._asdict())
+    content = bytearray(path.read_bytes())
+    content[60:100] = b"\xff" * 40  # 첫 배열의 이름 뒤
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"mnist\.npz"):
+        read_npz(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04broken", b"hello"])
 def test_broken_npz_is_refused(content, tmp_path):
     (tmp_path / "mnist.npz").write_bytes(content)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from utils import video
+from utils import metrics, video
 from utils.data_utils import read_image
 from utils.datasets import detection, street
 from utils.datasets.detection import DetectionDataset, Example, Labels, Photo
@@ -252,6 +252,10 @@ def test_turned_photos_have_the_size_they_are_read_with(turn, suffix, tmp_path):
     assert detection.image_size(path, Counter()) == (width, height)
     (photo,) = detection.read_yolo(tmp_path).splits["train"]
     assert photo.boxes.tolist() == [[0, 0, width, height]]
+    upright = photo._replace(path=tmp_path / "b.png", boxes=np.array([[0, 0, 100, 80]]))
+    Image.new("RGB", (100, 80)).save(upright.path)
+    boxes, _, _ = metrics.AverageBox([upright])(photo)  # 사진을 가득 채우는 상자를 배움
+    assert boxes.tolist() == [[0, 0, width, height]]
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp"])
@@ -847,6 +851,32 @@ def test_ctrl_c_keeps_what_was_written(tmp_path):
             writer.write(np.zeros((48, 64, 3), np.uint8))
         raise KeyboardInterrupt
     assert len(list(video.frames(str(tmp_path / "a.mp4")))) == 3
+
+
+def find_nothing(frame):
+    return np.zeros((0, 4)), np.zeros(0, int), np.zeros(0)
+
+
+def test_an_annotated_video_keeps_its_speed(tmp_path):
+    with video.Writer(tmp_path / "a.mp4", rate=50.0) as writer:
+        for _ in range(5):
+            writer.write(np.zeros((48, 64, 3), np.uint8))
+    assert video.annotate(str(tmp_path / "a.mp4"), tmp_path / "b.mp4", find_nothing, ["차"]) == 5
+    assert video.frame_rate(str(tmp_path / "b.mp4")) == 50
+    assert video.frame_rate("0") == 25
+
+
+def test_ctrl_c_ends_a_webcam_but_interrupts_a_file(tmp_path, monkeypatch):
+    def three_frames(source):
+        for _ in range(3):
+            yield np.zeros((48, 64, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(video, "frames", three_frames)
+    target = tmp_path / "b.mp4"
+    assert video.annotate("0", target, find_nothing, ["차"]) == 3 and target.exists()
+    with pytest.raises(KeyboardInterrupt):
+        video.annotate("없음.mp4", target, find_nothing, ["차"])
 
 
 def test_videos_that_cannot_be_read_or_written_are_refused(tmp_path):

@@ -77,9 +77,23 @@ def test_a_wrong_gradient_and_nan_are_problems(monkeypatch):
         assert levels(doctor.check_numbers()) == [doctor.BAD]
 
 
+def test_the_module_is_not_moved_between_devices():
+    """MPS에서 CPU의 float64로 바로 바꾸면 틀리는 판이 있어, 늘 처음의 모듈을 복사합니다."""
+    _, build, shape, call = doctor.OPERATIONS[0]
+    module = build()
+    doctor.relative_error(module, torch.randn(shape), call, torch.device("cpu"))
+    assert {(p.dtype, p.grad) for p in module.parameters()} == {(torch.float32, None)}
+
+
 @pytest.mark.parametrize(
     ("version", "level"),
-    [((3, 10, 9), doctor.BAD), ((3, 12, 0), doctor.GOOD), ((3, 99, 0), doctor.NOTE)],
+    [
+        ((3, 10, 9), doctor.BAD),
+        ((3, 11, 3), doctor.BAD),
+        ((3, 14, 9), doctor.GOOD),
+        ((3, 12, 0), doctor.GOOD),
+        ((3, 99, 0), doctor.NOTE),
+    ],
 )
 def test_python_versions(version, level, monkeypatch):
     monkeypatch.setattr(sys, "version_info", version)

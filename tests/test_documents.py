@@ -11,6 +11,7 @@ import pytest
 from conftest import LESSONS, ROOT, load_lesson
 from test_lessons import MAY_LOSE
 
+MAY_LOSE_BY = {"테스트 정확도": 0.02}  # 4강의 신경망은 센 기준선에 이만큼까지만 뒤짐
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^python (0\d_\w+)\.py *([^#\n]*)", README, re.MULTILINE)
 collect_results = runpy.run_path(str(ROOT / "scripts" / "collect_results.py"))
@@ -63,12 +64,14 @@ def test_expected_results_are_in_the_texts():
     for lesson, entries in expected.items():
         for entry in collect_results["full_runs"](entries):
             assert len(set(entry["seeds"])) >= 3
-            assert any(r["beats_floor"] for r in entry["results"].values())
             for title, r in entry["results"].items():
-                assert r["beats_floor"] or title in MAY_LOSE.get(lesson, ())
                 better = r["mean"] - r["floor_mean"]
                 better = -better if r.get("lower_is_better") else better
-                assert better > 0 or not r["beats_floor"]
+                if r["beats_floor"]:
+                    assert better > 0
+                else:
+                    assert title in MAY_LOSE.get(lesson, ())
+                    assert better > -MAY_LOSE_BY.get(title, 0)
 
 
 def test_collecting_needs_three_seeds_of_full_runs(tmp_path):
@@ -81,7 +84,8 @@ def test_collecting_needs_three_seeds_of_full_runs(tmp_path):
     collect = collect_results["collect"]
     other = [example(seed=i, dtype="bfloat16" if i else "float32") for i in range(3)]
     few = [example(), example(seed=1)]
-    for runs in ([example(), example()], [example(quick=True)] * 3, few, other):
+    twice = [example(seed=i) for i in (0, 0, 1, 2)]
+    for runs in ([example(), example()], [example(quick=True)] * 3, few, other, twice):
         with pytest.raises(SystemExit):
             collect(write(runs), {})
     values, beats = [0.98, 0.99, 1.0], {"beats_floor": True}
@@ -95,6 +99,11 @@ def test_collecting_needs_three_seeds_of_full_runs(tmp_path):
     rows = collect_results["header_rows"]({"MNIST, CPU 2코어": entry})
     assert "99.00 ± 1.00 %" in rows["기대 결과"] and "다수 10.00 %" in rows["기대 결과"]
     assert "torch 2.15.0, Python 3.11.7" in rows["확인한 환경"]
+    data = {"name": "MNIST", "source": "package"}
+    assert (
+        "MNIST(패키지), CPU 2코어"
+        in collect(write([r | {"data": data} for r in runs]), {})[LESSONS[0]]
+    )
     table = collect_results["readme_table"]({LESSONS[0]: {"k": entry}})
     assert "99.00 ± 1.00 %" in table and "60초" in table and "0.9 GB" in table
     assert "넘지 못함" not in table

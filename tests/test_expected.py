@@ -78,9 +78,9 @@ class Dataset:
     test_is_taken = True
 
 
-def run_with(accuracy, tmp_path, monkeypatch, *flags):
-    chapter = Lesson(str(tmp_path / "09_demo.py"), "\n# 9강. 시험용\n", Config(), Config())
-    monkeypatch.setattr(expected, "read", lambda: {"09_demo": {"k": entry()}})
+def run_with(accuracy, tmp_path, monkeypatch, *flags, gpu=None):
+    chapter = Lesson(str(tmp_path / "09_demo.py"), "\n# 9강. 시험용\n", Config(), Config(), gpu)
+    monkeypatch.setattr(expected, "read", lambda: {"09_demo": {"k": entry(quick=gpu is None)}})
 
     @chapter.section("9.1", "하나")
     def one(run):
@@ -88,7 +88,8 @@ def run_with(accuracy, tmp_path, monkeypatch, *flags):
         run.floor("다수", 0.5)
         run.result("정확도", accuracy, beats="다수")
 
-    run = chapter.start(["--quick", "--device", "cpu", "--output-dir", str(tmp_path), *flags])
+    flags = [*flags, "--quick"] if gpu is None else flags
+    run = chapter.start(["--device", "cpu", "--output-dir", str(tmp_path), *flags])
     one(run)
     return run.finish()
 
@@ -110,6 +111,12 @@ def test_a_run_judges_itself(accuracy, verdict, words, tmp_path, monkeypatch, ca
     written = json.loads((tmp_path / "09_demo" / "metrics.json").read_text(encoding="utf-8"))
     assert written["expected"] == metrics["expected"]
     text.encode("cp949")
+
+
+def test_the_setting_of_the_gpu_is_not_called_a_changed_one(tmp_path, monkeypatch, capsys):
+    metrics = run_with(0.5, tmp_path, monkeypatch, "--preset", "gpu", gpu=Config(lr=0.3))
+    assert metrics["expected"] == {}
+    assert "GPU 설정(--preset gpu)의 기대 결과가 없어" in capsys.readouterr().out
 
 
 def test_a_changed_setting_is_not_judged(tmp_path, monkeypatch, capsys):

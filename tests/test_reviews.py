@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import tarfile
 
@@ -88,9 +89,34 @@ def test_incomplete_imdb_and_broken_cache_are_refused(tmp_path):
     write_acl_imdb(tmp_path, 20)
     with pytest.raises(UserError, match="25,000편씩이 아닙니다"):
         reviews._read_imdb(tmp_path)
-    (tmp_path / "imdb.json.gz").write_bytes(b"\x1f\x8b broken")
-    with pytest.raises(UserError, match="손상되었습니다"):
-        reviews._read_imdb(tmp_path)
+    broken = gzip.compress(bytes(100))[:10] + b"\xff" * 40  # 압축한 내용만 깨짐
+    for content in (b"\x1f\x8b broken", broken, gzip.compress(b"[1, 2]")):
+        (tmp_path / "imdb.json.gz").write_bytes(content)
+        with pytest.raises(UserError, match="손상되었습니다"):
+            reviews._read_imdb(tmp_path)
+
+
+def test_imdb_in_a_folder_that_is_read_only_is_used(tmp_path, monkeypatch):
+    def refused(path, content):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(reviews, "IMDB_SIZE", 20)
+    monkeypatch.setattr(reviews, "write_atomically", refused)
+    write_acl_imdb(tmp_path, 20)
+    assert len(reviews._read_imdb(tmp_path).arrays.x_train) == 20
+
+
+def test_the_package_is_read_where_a_long_has_32_bits(monkeypatch):
+    """Windows의 Python 3.13까지는 csv의 한도가 32비트입니다."""
+    whole = reviews.csv.field_size_limit
+
+    def limit(size):
+        if size >= 2**31:
+            raise OverflowError("Python int too large to convert to C long")
+        return whole(size)
+
+    monkeypatch.setattr(reviews.csv, "field_size_limit", limit)
+    assert len(reviews._read_package().arrays.x_test) == 2500
 
 
 def test_truncated_imdb_archive_is_refused(tmp_path):

@@ -390,7 +390,7 @@ def test_quick_does_not_touch_the_full_model(tmp_path):
         (torch.OutOfMemoryError("CUDA out of memory"), 1, "--batch-size를 절반으로"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "--batch-size"),
         (RuntimeError("MPS backend out of memory"), 1, "--batch-size"),
-        (KeyboardInterrupt(), 130, "--resume"),
+        (KeyboardInterrupt(), 130, "다시 실행: python 09_demo.py --lr 0.1\n"),
     ],
 )
 def test_exit_status(error, status, words, capsys, monkeypatch):
@@ -405,6 +405,30 @@ def test_exit_status(error, status, words, capsys, monkeypatch):
     captured = capsys.readouterr()
     assert stop.value.code == status and words in captured.err
     assert "Traceback" not in captured.err
+
+
+def test_the_advice_after_ctrl_c_continues_only_this_run(capsys, monkeypatch, tmp_path):
+    """옛 실행의 체크포인트가 있어도 저장하기 전에 끊기면 --resume을 권하지 않습니다."""
+
+    def interrupted(*flags, train):
+        def main():
+            chapter, _, _ = make_lesson(tmp_path)
+            run = chapter.start(["--output-dir", str(tmp_path), *flags])
+            if train:
+                run.checkpoint()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("sys.argv", ["09_demo.py", *flags])
+        with pytest.raises(SystemExit):
+            run_main(main)
+        return capsys.readouterr().err
+
+    assert interrupted(train=True).endswith("이어서 실행: python 09_demo.py --resume\n")
+    error = interrupted(train=False)
+    assert "저장한 학습이 없습니다" in error and error.endswith("다시 실행: python 09_demo.py\n")
+    assert interrupted("--resume", train=False).endswith(
+        "이어서 실행: python 09_demo.py --resume\n"
+    )
 
 
 def test_debug_shows_the_traceback(capsys, monkeypatch):

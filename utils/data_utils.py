@@ -168,7 +168,8 @@ class TextDataset(TestOnce):
         for which, part in (("학습", labels[train]), ("검증", labels[val]), ("테스트", y_test)):
             shares = np.bincount(part, minlength=len(class_names)) / max(1, len(part))
             if shares.min() < 0.1:
-                raise UserError(f"{name}의 {which} 데이터가 한 클래스에 치우쳐 있습니다({shares}).")
+                text = f"{name}의 {which} 데이터가 한 클래스에 치우쳐 있습니다({shares})."
+                raise UserError(f"{text} 지우고 다시 받거나 --data sample을 주세요.")
         self.class_names = tuple(class_names)
         self.x_train, self.y_train = _texts(texts, labels, train)
         self.x_val, self.y_val = _texts(texts, labels, val)
@@ -394,8 +395,9 @@ def search(
         except DownloadError as error:
             print(f"  원본을 내려받지 못했습니다({error}).")
     if found is None and source == "original":
+        network = "네트워크를 쓰지 않는 --quick을 빼거나" if offline else "네트워크를 확인하거나"
         raise UserError(
-            "원본 데이터가 없습니다. 네트워크를 확인하거나 --data-dir로 원본이 있는 폴더를 주세요. "
+            f"원본 데이터가 없습니다. {network} --data-dir로 원본이 있는 폴더를 주세요. "
             "네트워크 없이 하려면 --data sample을 주세요."
         )
     return found or teaching()
@@ -480,7 +482,7 @@ def read_idx(path: Path) -> np.ndarray:
         start = 4 + 4 * raw[3]
         shape = np.frombuffer(raw[4:start], ">u4").astype(int)
         return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
-    except (ValueError, IndexError, EOFError, gzip.BadGzipFile) as error:
+    except (ValueError, IndexError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path} 파일이 손상되었습니다. 지우고 다시 실행하세요.") from error
 
 
@@ -493,7 +495,7 @@ def read_npz(path: Path) -> ImageArrays:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return ImageArrays(*(archive[name].astype(np.uint8) for name in ImageArrays._fields))
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
         names = ", ".join(ImageArrays._fields)
         raise UserError(
             f"{path}에서 배열 네 개({names})를 읽지 못했습니다. 지우고 다시 실행하세요."

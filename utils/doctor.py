@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import http.client
 import math
 import platform
@@ -28,7 +29,7 @@ from utils.datasets import captions, cifar10, fashion_mnist, mnist, reviews
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHONS = ((3, 11), (3, 14))  # 시험하거나 설치를 확인한 판
+PYTHONS = ((3, 11, 4), (3, 14))  # 시험하거나 설치를 확인한 판. 3.11.4부터 tarfile에 filter가 있음
 INSTALL = "python -m pip install -r requirements.txt -c constraints.txt를 실행하세요."
 GOOD, NOTE, BAD = "정상", "참고", "문제"
 TOLERANCE = 0.005  # 가장 큰 값에 비교한 오차. TF32의 오차가 약 0.001이고, 틀린 계산은 1에 가까움
@@ -96,12 +97,12 @@ def examine(lesson: str, data_dir: Path, output_dir: Path) -> int:
 def check_python() -> Iterator[Finding]:
     """Python의 판입니다."""
     low, high = PYTHONS
-    here = sys.version_info[:2]
+    here = sys.version_info[:3]
     value = f"{platform.python_version()} ({platform.system()} {platform.machine()})"
-    wanted = f"{low[0]}.{low[1]}~{high[0]}.{high[1]}"
+    wanted = "~".join(".".join(map(str, version)) for version in PYTHONS)
     if here < low:
         yield Finding(BAD, "Python", value, f"Python {wanted}을 설치하고 venv를 새로 만드세요.")
-    elif here > high:
+    elif here[:2] > high:
         yield Finding(NOTE, "Python", value, f"시험한 판은 {wanted}입니다.")
     else:
         yield Finding(GOOD, "Python", value)
@@ -205,9 +206,9 @@ def relative_error(module: nn.Module, x: Tensor, call: Callable, device: torch.d
 def _forward_and_gradients(
     module: nn.Module, x: Tensor, call: Callable, device: torch.device, dtype: torch.dtype
 ) -> list[Tensor]:
-    module = module.to(device, dtype)
-    module.zero_grad()
-    x = x.detach().to(device, dtype).requires_grad_()
+    # 왜 복사: MPS로 옮긴 것을 CPU의 float64로 바로 바꾸면 오류가 나거나 값이 틀리는 판이 있음
+    module = copy.deepcopy(module).to(dtype).to(device)
+    x = x.detach().to(dtype).to(device).requires_grad_()
     y = call(module, x)
     weights = torch.linspace(-1, 2, y.numel()).reshape(y.shape)  # 왜: 모두 1이면 놓치는 오류가 있음
     (y * weights.to(y)).sum().backward()

@@ -146,6 +146,7 @@ class Lesson:
             selected &= self._with_needs(self._shared(), parser)
         run = Run(self, args, config, selected, team)
         run.is_default = run.settings() == run.settings(self.quick if args.quick else self.config)
+        run.is_changed = run.settings() != run.settings(self._base_config(args))
         return run
 
     def _tell(self, args: argparse.Namespace) -> int:
@@ -246,7 +247,8 @@ class Run:
             args.output_dir = Path(self._temporary.name)
         self.folder = _make_folder(args.output_dir / lesson.name)
         self.complete = selected == set(lesson.sections)
-        self.is_default = False  # 학습을 바꾸는 옵션을 하나도 주지 않았으면 True
+        self.is_default = False  # 학습을 바꾸는 설정이 모두 기본값이면 True
+        self.is_changed = True  # 학습을 바꾸는 옵션을 하나도 주지 않았으면 False
         self.seconds: dict[str, float] = {}
         self.checkpoint_path: Path | None = None
         self.metrics: dict[str, Any] = {"checks": [], "claims": [], "floors": {}, "results": {}}
@@ -624,7 +626,11 @@ class Run:
             return {}
         entry = expected.find(self.metrics, expected.read())
         if entry is None or not self.is_default:
-            why = "이 데이터의 기대 결과가 없어" if self.is_default else "설정을 바꾸어"
+            why = "GPU 설정(--preset gpu)의 기대 결과가 없어"
+            if self.is_default:
+                why = "이 데이터의 기대 결과가 없어"
+            elif self.is_changed:
+                why = "설정을 바꾸어"
             print(f"\n  [기대] {why} 기대 결과와 비교하지 않았습니다.")
             return {}
         verdicts = expected.compare(self.metrics, entry)
@@ -758,15 +764,21 @@ def _is_expected(error: RuntimeError) -> bool:
 
 
 def _interrupted() -> str:
-    saved = _active_run.checkpoint_path if _active_run else None
-    if saved and saved.exists():
-        state = f"끝낸 에폭까지 {saved}에 저장해 두었습니다."
-    else:
-        state = "아직 학습을 시작하지 않아 저장한 것이 없습니다."
+    saved = _saved()
+    state = f"끝낸 에폭까지 {saved}에 저장해 두었습니다."
+    if not saved:
+        state = "이 실행은 아직 저장한 학습이 없습니다."
     return f"\n중단했습니다. {state}\n{_how_to_resume()}"
 
 
+def _saved() -> Path | None:
+    """이 실행이 저장한 체크포인트입니다. 옛 실행의 것은 아닙니다."""
+    saved = _active_run.checkpoint_path if _active_run else None
+    return saved if saved and saved.exists() else None
+
+
 def _how_to_resume() -> str:
-    arguments = [sys.argv[0], *(a for a in sys.argv[1:] if a != "--resume"), "--resume"]
+    resume = bool(_saved()) or "--resume" in sys.argv  # 왜: 저장 전이면 옛 실행의 것을 이어 가게 됨
+    arguments = [sys.argv[0], *(a for a in sys.argv[1:] if a != "--resume"), *["--resume"] * resume]
     join = subprocess.list2cmdline if os.name == "nt" else shlex.join
-    return f"이어서 실행: {join(distributed.command(arguments))}"
+    return f"{'이어서' if resume else '다시'} 실행: {join(distributed.command(arguments))}"

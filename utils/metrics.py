@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from utils.data_utils import ImageDataset, TrainVal, iterate_batches, read_image
-from utils.datasets.detection import Detections, Photo
+from utils.datasets.detection import Detections, Photo, upright_size
 from utils.device import autocast
 
 
@@ -405,7 +405,7 @@ class AverageBox:
 
 def _width_height(photo: Any) -> np.ndarray:
     with Image.open(photo.path) as image:
-        return np.array(image.size * 2)
+        return np.array(upright_size(image) * 2)
 
 
 class ContourDetector:

@@ -297,6 +297,7 @@ def _set_rng_state(state: dict[str, Any]) -> None:
     np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        count = torch.cuda.device_count()  # 왜: 저장할 때보다 GPU가 적을 수 있음
+        torch.cuda.set_rng_state_all(state["cuda"][:count])
     if state["mps"] is not None and torch.backends.mps.is_available():
         torch.mps.set_rng_state(state["mps"])

@@ -17,6 +17,21 @@ from utils.errors import UserError
 from utils.lesson import printable
 
 
+def is_webcam(source: str) -> bool:
+    """숫자이면 웹캠의 번호입니다."""
+    return source.isascii() and source.isdigit()
+
+
+def frame_rate(source: str) -> float:
+    """동영상 파일의 1초 장수입니다. 웹캠이거나 적혀 있지 않으면 25입니다."""
+    if is_webcam(source):
+        return 25.0
+    capture = cv2.VideoCapture(source)
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    capture.release()
+    return rate if 1 <= rate <= 240 else 25.0
+
+
 def frames(source: str) -> Iterator[np.ndarray]:
     """동영상 파일이나 웹캠(숫자로 된 번호)에서 RGB (H, W, 3)를 한 장씩 냅니다.
 
@@ -25,7 +40,7 @@ def frames(source: str) -> Iterator[np.ndarray]:
     Raises:
         UserError: 열 수 없거나 한 장도 없을 때.
     """
-    webcam = source.isascii() and source.isdigit()
+    webcam = is_webcam(source)
     if not webcam and not Path(source).is_file():
         raise UserError(f"{source} 파일이 없습니다. 동영상의 경로를 확인하세요.")
     capture, count = cv2.VideoCapture(int(source) if webcam else source), 0
@@ -83,10 +98,14 @@ class Writer:
 def annotate(source: str, target: Path, look: Callable, names: Sequence[str]) -> int:
     """동영상의 장마다 찾은 것을 그린 동영상을 쓰고, 장수를 돌려줍니다. 인자는 아래와 같습니다."""
     count = 0
-    with Writer(target) as writer:
-        for frame in tqdm(frames(source), leave=False, disable=None):
-            writer.write(plot.draw_boxes(frame, *look(frame), names=names))
-            count += 1
+    try:
+        with Writer(target, frame_rate(source)) as writer:
+            for frame in tqdm(frames(source), leave=False, disable=None):
+                writer.write(plot.draw_boxes(frame, *look(frame), names=names))
+                count += 1
+    except KeyboardInterrupt:
+        if not (count and is_webcam(source)):  # 왜: 웹캠은 Ctrl+C로 끝내는 것이 정상임
+            raise
     return count
 
 

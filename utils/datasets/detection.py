@@ -248,6 +248,12 @@ def clean_boxes(
     return clipped[inside], inside
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """`read_image`가 읽었을 때의 (너비, 높이)입니다. 눕혀 찍은 사진은 세워 읽습니다(EXIF)."""
+    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return image.size[::-1] if turned else image.size
+
+
 def image_size(path: Path | None, problems: Counter) -> tuple[int, int] | None:
     """그림의 (너비, 높이)입니다. 없거나 그림이 아니면 세고 None을 돌려줍니다."""
     if path is None or not path.is_file():
@@ -255,11 +261,10 @@ def image_size(path: Path | None, problems: Counter) -> tuple[int, int] | None:
         return None
     try:
         with Image.open(path) as image:
-            size = image.size
+            size = upright_size(image)
             image.draft(None, (1, 1))  # JPEG는 가장 작게 풀어 빠름
             image.load()  # 파일이 도중에 끊겼는지 봄
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        return size[::-1] if turned else size  # 왜: read_image는 눕혀 찍은 사진을 세워 읽음
+        return size
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         problems["읽을 수 없는 그림"] += 1
         return None

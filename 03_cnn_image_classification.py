@@ -662,10 +662,10 @@ def compare_speed(run: Run, x: Tensor, y: Tensor) -> dict[str, float]:
 # ## 3.8 마지막 학습
 # **왜 필요할까요?** 앞의 부품에 새 요령 셋(백색화, 작게 자르기, 뒤집어 보기)을 더합니다.
 # `CifarNet`의 첫 합성곱은 배우지 않고 **백색화**(whitening)로 정합니다. 2x2 조각은 수 열두 개의
-# 벡터입니다. 서로 직각인 열두 방향(고유벡터)에 비추고 방향마다의 평균 제곱(고유값)의 제곱근으로
+# 벡터입니다. 서로 직각인 열두 방향(고유벡터)에 비추고 방향마다의 평균 제곱(고윳값)의 제곱근으로
 # 나누면, 열두 채널은 서로 거의 무관하고 크기가 비슷해집니다. 부호를 바꾼 커널도 둡니다.
 # ```text
-# M = 평균(조각 조각^T)   M의 고유벡터 v, 고유값 e   커널 = v / sqrt(e + 0.001)와 그 부호를 바꾼 것
+# M = 평균(조각 조각^T)   M의 고유벡터 v, 고윳값 e   커널 = v / sqrt(e + 0.001)와 그 부호를 바꾼 것
 # ```
 
 
@@ -675,7 +675,7 @@ def whitening_kernels(images: Tensor, kernel: int = 2) -> Tensor:
     groups = (F.unfold(Pixels()(part), kernel) for part in images.split(500))  # 메모리를 아낌
     M = sum((x @ x.mT / x.shape[2]).sum(dim=0) for x in groups) / len(images)  # x (N, 3*K*K, 자리)
     values, vectors = torch.linalg.eigh(M.cpu())
-    kernels = (vectors / torch.sqrt(values + 1e-3)).T.flip(0)  # 고유값이 큰 것부터
+    kernels = (vectors / torch.sqrt(values + 1e-3)).T.flip(0)  # 고윳값이 큰 것부터
     return torch.cat([kernels, -kernels]).reshape(-1, 3, kernel, kernel)
 
 

@@ -77,10 +77,11 @@ def load(run: Run) -> prices.Prices:
 # 로그 수익률   r[t] = log(P[t] / P[t-1])                  여러 날의 것은 하루의 것을 더하면 됩니다
 # 자기상관      a[k] = 합(t) d[t] d[t-k] / 합(t) d[t]^2    d = y - 평균. k일(시차) 전과 닮은 정도
 #               우연이면 95 %쯤이 |a| < 2 / 루트 N         1이면 똑같이 움직이고 0이면 관계없음
-# 변동성        s[t]^2 = 합(k) w[k] r[t-k]^2 / 합(k) w[k]   w[k] = 0.94^k(EWMA). s 흔들리는 크기
+# 변동성        s[t]^2 = 합(k) w[k] r[t-k]^2 / 합(k) w[k]   w[k] = 0.94^k. s 흔들리는 크기
 # ```
-# 평균, 분산, 자기상관이 시간에 따라 변하지 않으면 **정상**(stationary) 시계열입니다. 주식 하나를
-# 50주로 나누는 **액면 분할**을 되돌리지 않은 가격은 하루에 98 % 떨어진 것으로 보입니다.
+# s^2처럼 오래될수록 덜 세는 평균이 **지수 이동 평균**(EWMA)입니다. 평균, 분산, 자기상관이 시간에
+# 따라 변하지 않으면 **정상**(stationary) 시계열입니다. 주식 하나를 50주로 나누는 **액면 분할**을
+# 되돌리지 않은 가격은 하루에 98 % 떨어진 것으로 보입니다.
 
 
 # %%
@@ -146,7 +147,7 @@ def section_series(run: Run) -> None:
     run.claim(text, {"자기상관": far, "한계": limit}, far > limit, unit="")
     yearly = {name: pd.Series(kinds[name].numpy()).rolling(250) for name in found}
     drift = {name: float(yearly[name].mean().std() / kinds[name].std()) for name in found}
-    text = "250일 평균은 로그 가격에서 표준편차의 0.5배 넘게, 수익률에서 0.2배 못 되게 흔들립니다"
+    text = "250일 평균은 로그 가격에서 표준편차의 0.5배 넘게, 수익률에서 0.2배가 안 되게 흔들립니다"
     run.claim(text, drift, drift["로그 가격"] > 0.5 and drift["수익률"] < 0.2, unit="배")
     rows = {"종가": close, "로그 수익률": r, "수익률의 250일 표준편차": yearly["수익률"].std()}
     panels = {name: {name: (frame.index.to_numpy(), y)} for name, y in rows.items()}
@@ -438,12 +439,13 @@ def section_cells(run: Run) -> None:
 # ## 5.4 예측을 재는 자
 # **왜 필요할까요?** 주가를 R² 0.99로 예측했다는 글이 흔하지만, 어제 가격을 그대로 답해도 그 점수가
 # 나옵니다. 그래서 어제 값의 오차로 나눈 **MASE**를 보고, 두 예측의 차이가 우연인지 **검정**합니다.
-# **p값**은 실력이 같을 때 우연히 이만큼 넘게 다를 확률입니다. 0.05 아래이면 우연으로 보지 않습니다.
+# **p값**은 실력이 같을 때 우연히 이만큼 이상 다를 확률입니다. 0.05 아래이면 우연으로 보지 않습니다.
 # ```text
 # MAE = 평균 |y - f|     RMSE = 루트 평균 (y - f)^2     MAPE = 평균 |y - f| / |y|   y 실제 f 예측
 # sMAPE = 평균 2 |y - f| / (|y| + |f|)          MASE = MAE / (학습 기간에 어제 값으로 예측한 MAE)
 # R² = 1 - 합 (y - f)^2 / 합 (y - 평균)^2       핀볼 = 평균 max(q (y - f), (q - 1) (y - f))
-# DM 검정   d[t] = 손실A[t] - 손실B[t]    DM = 평균 d / 루트(V / N)    V = C[0] + 2 합(0<k<h) C[k]
+# Diebold-Mariano(DM) 검정    d[t] = 손실A[t] - 손실B[t]
+#           DM = 평균 d / 루트(V / N)    V = C[0] + 2 합(0<k<h) C[k]
 #           h일 뒤의 목표는 이웃끼리 h-1일 겹치므로 C[k]도 더합니다   C[k] = a[k]의 분자 / N(5.1절)
 #           작은 표본 보정 (Harvey 외 1997): 루트((N + 1 - 2h + h(h - 1) / N) / N)을 곱하고 t분포
 # ```
@@ -554,8 +556,9 @@ def section_metrics(run: Run) -> None:
 # 저가가 벌어진 정도)으로 따로 학습시켜 비교합니다.
 # ```text
 # 입력과 목표    창의 마지막 값을 뺀 것       x (M, T, 1)     목표 (M, H): 다음 H일의 움직임
-# 기준선         어제 값: 안 움직임   추세: 평균 변화 * h   계절: 한 주기 전   능형 회귀: 선형 모델
-# 실력 점수      1 - MAE(LSTM) / MAE(기준선)      양수이면 나음   MASE도 1이 아니라 어제 값과 비교함
+# 기준선         어제 값: 안 움직임   추세: 평균 변화 * h   계절: 한 주기 전
+#                능형 회귀: L2 규제(2강 2.6절)를 더한 선형 모델
+# 실력 점수      1 - MAE(LSTM) / MAE(기준선)      양수이면 나음   MASE도 어제 값의 MASE와 비교함
 # ```
 # **덩어리 부트스트랩**은 검증의 날을 이웃한 20일씩(서로 닮았으므로) 무작위로 거듭 뽑아 점수를 다시
 # 재고, 1,000번 잰 점수의 가운데 95 %를 **신뢰 구간**으로 냅니다. 0에 걸치면 우연일 수 있습니다.
@@ -704,7 +707,7 @@ def section_contrast(run: Run) -> None:
 # 구간은 좁고 출렁이는 때에는 넓어야 합니다. LSTM이 분위수 다섯 개를 내고 핀볼 손실로 배웁니다.
 # ```text
 # 목표      z[t, h] = log(P[t+h] / P[t]) / (s[t] 루트 h)      분산이 날마다 더해져 폭은 루트 h배
-# 분위수    가운데에서 바깥으로 softplus만큼 벌림              뒤바뀌지 않음
+# 분위수    가운데에서 바깥으로 softplus만큼 벌림   softplus(x) = log(1 + e^x), 늘 양수라 안 뒤바뀜
 # 예측 구간 P[t] exp(z_q s[t] 루트 h)    z_q는 z의 분위수. 5 %와 95 %의 것 사이가 90 % 구간
 # 기준선    늘 같은 구간: 학습 기간 수익률의 분위수      변동성에 비례: z의 분위수 * s[t] 루트 h
 # ```
@@ -723,7 +726,7 @@ class QuantileForecaster(LSTMForecaster):
 
 
 class Task(NamedTuple):
-    """창과 목표입니다. t번째 행은 마지막 날이 t일인 창이며, 앞의 T - 1행은 비어 있습니다."""
+    """창과 목표입니다. t번째 행은 마지막 날이 t일인 창입니다. 앞의 T - 1행에는 0도 들었습니다."""
 
     x: Tensor  # (N, T, D) float32, 장치에
     returns: Tensor  # 다음 H일의 로그 수익률 (N, H)
@@ -893,7 +896,7 @@ def judge(run: Run, title: str, unit: str, losses: dict, horizon: int, beats: st
             run.result(title + name.removeprefix("LSTM"), loss.mean().item(), **options)
         else:
             run.floor(name, loss.mean().item(), unit=unit)
-    for name in [name for name in losses if name != "LSTM"]:
+    for name in [name for name in losses if not name.startswith("LSTM")]:
         statistic, p = diebold_mariano(losses["LSTM"], losses[name], horizon)
         text = f"{title}: LSTM의 손실은 '{name}'보다 작습니다(DM 검정, p가 0.05 아래)"
         measured = f"통계량 {statistic:.2f}(음수이면 LSTM이 작음), p = {p:.3f}"

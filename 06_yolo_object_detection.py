@@ -357,7 +357,8 @@ def section_grid(run: Run) -> None:
     boxes = random_boxes(len(cells), size).to(run.device)
     decoded = decode_predictions(encode_targets(boxes, grid), grid)
     run.check("값으로 바꾸었다가 되돌린 상자", decoded, boxes, atol=1e-2)
-    found = torch.from_numpy(np.concatenate([sides(photo.boxes) for photo in load(run).train]))
+    found = [sides(prepare(photo, size).boxes) for photo in load(run).train[:400]]
+    found = torch.from_numpy(np.concatenate(found)).float()  # 모델이 보는 크기로 잰 (N, 2)
     anchors = {"앵커 9개": kmeans_anchors(found, 9), "앵커 3개": kmeans_anchors(found, 3)}
     anchors["스트라이드 3개"] = torch.tensor([[float(stride)] * 2 for stride in STRIDES])
     best = {name: size_iou(found, a).amax(dim=1).mean().item() for name, a in anchors.items()}
@@ -372,7 +373,8 @@ def section_grid(run: Run) -> None:
 #
 # ## 6.4 신경망
 # **왜 필요할까요?** 깊은 특징은 무엇인지를 알지만 거칠고, 얕은 특징은 그 반대입니다. **특징
-# 피라미드**(feature pyramid)는 깊은 것을 늘려 얕은 것에 더합니다. 머리는 둘을 따로 예측합니다.
+# 피라미드**(feature pyramid)는 깊은 것을 늘려 얕은 것에 더합니다. 상자와 클래스는 저마다의 **머리**
+# (head)가 예측합니다.
 # ```text
 # 몸통   1/2 -> 1/4 -> C3 1/8 -> C4 1/16 -> C5 1/32          스트라이드 2인 합성곱으로 줄임
 # 목     P5 = lateral(C5)    P4 = lateral(C4) + 두 배로(P5)    P3 = lateral(C3) + 두 배로(P4)
@@ -745,7 +747,7 @@ def section_loss(run: Run) -> None:
 #
 # ## 6.8 마지막 학습
 # **왜 필요할까요?** 부품이 모두 맞으니 학습합니다. 매개변수의 **지수 이동 평균**(EMA)을 따로 두어
-# 검증과 예측에 씁니다. 끝의 5분의 1은 모자이크 없이 배웁니다.
+# 검증과 예측에 씁니다(5강의 EWMA와 같은 식). 끝의 5분의 1은 모자이크 없이 배웁니다.
 # ```text
 # EMA      평균 = d * 평균 + (1 - d) * 매개변수       d = 0.998 * (1 - exp(-걸음 / 200))
 # 학습률   처음 10분의 1은 곧게 올리고(예열), 그 뒤로는 코사인을 따라 0까지 내림
@@ -862,7 +864,7 @@ def section_result(run: Run, model: nn.Module) -> None:
     present = [k for k in range(K) if not math.isnan(scores.ap(label=k))]
     for k in present:
         name, ap50, ap = lesson.printable(names[k]), scores.ap(0.5, k), scores.ap(label=k)
-        print(f"  {name:18} mAP@0.5 {100 * ap50:5.1f} %   mAP@[.5:.95] {100 * ap:5.1f} %")
+        print(f"  {name:18} AP@0.5 {100 * ap50:5.1f} %   AP@[.5:.95] {100 * ap:5.1f} %")
     by_area = {name: scores.ap(size=name) for name in AREAS if not math.isnan(scores.ap(size=name))}
     text = "작은 물체의 mAP@[.5:.95]가 중간 물체보다 낮습니다"
     run.claim(text, by_area, by_area.get("작음", 1) < by_area.get("중간", 0))
@@ -953,7 +955,7 @@ def section_speed(run: Run, model: nn.Module) -> None:
 # ```
 #
 # ## 연습문제
-# 1. `warp`에서 반 픽셀을 고치는 줄을 지우면 어느 확인이 멈춥니까? 오차는 몇 픽셀입니까? (6.2절)
+# 1. `warp`에서 반 픽셀을 고치는 줄을 지우면 어느 확인이 실패합니까? 오차는 몇 픽셀입니까? (6.2절)
 # 2. BCE를 초점 손실(`torchvision.ops.sigmoid_focal_loss`)로 바꾸어 mAP를 비교하세요. (6.7절)
 # 3. 예측 상자를 지우는 대신 점수를 낮추는 soft-NMS(Bodla 외 2017)를 만드세요. (6.5절)
 #

@@ -389,9 +389,10 @@ def section_transposed(run: Run) -> None:
 # 생길 수는 있습니다.
 #
 # ## 7.4 생성자, 판별자와 학습 한 걸음
-# **왜 필요할까요?** 한 걸음에 두 모델을 차례로 고칩니다. 판별자를 고칠 때 생성자에, 생성자를 고칠
-# 때 판별자에 기울기가 가면 안 됩니다. 7.6절처럼 가짜를 한 번 만들어 두 번 쓰면 `detach`를 빠뜨릴
-# 때 오류가 나지만, 가짜를 다시 만드는 코드에서는 오류 없이 기울기가 섞일 수 있습니다.
+# **왜 필요할까요?** 한 걸음에 두 모델을 차례로 고칩니다. 판별자를 고칠 때는 생성자에 기울기가 가지
+# 않게 합니다. 생성자를 고칠 때는 기울기가 판별자를 지나가지만, 판별자의 갱신에 섞이면 안 됩니다.
+# 7.6절처럼 가짜를 한 번 만들어 두 번 쓰면 `detach`를 빠뜨릴 때 오류가 나지만, 가짜를 다시 만드는
+# 코드에서는 오류 없이 기울기가 섞일 수 있습니다.
 # ```text
 # 생성자   z (B, L) -> (B, 8w, 4, 4) -> (4w, 8, 8) -> (2w, 16, 16) -> (w, 32, 32) -> (B, 3, 64, 64)
 # 판별자   (B, 3, 64, 64) -> (w, 32, 32) -> (2w, 16, 16) -> (4w, 8, 8) -> (8w, 4, 4) -> 점수 (B,)
@@ -485,8 +486,8 @@ def section_step(run: Run) -> None:
 #
 # ## 7.5 만든 것을 재는 자
 # **왜 필요할까요?** 손실은 상대에 대한 성적이라 얼굴이 나아졌는지 알려 주지 않습니다. 속성을 맞히는
-# 분류기를 학습시키고, 마지막 특징 맵을 자리로 평균한 64개의 수로 진짜와 가짜를 비교합니다. 이름은
-# **특징 프레셰 거리**입니다. FID도 같은 자리의 특징을 쓰지만 ImageNet으로 배운 Inception의 것이라
+# 분류기를 학습시키고, 마지막 특징 맵을 채널마다 평균한 64개의 수로 진짜와 가짜를 비교합니다. 이름은
+# **특징 프레셰 거리**입니다. FID도 그런 평균을 쓰지만 ImageNet으로 배운 Inception의 것이라
 # 값을 서로 비교할 수 없습니다.
 # ```text
 # 프레셰 거리  |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))  특징의 평균 m, 공분산 C (Heusel 외 2017)
@@ -713,13 +714,15 @@ def section_training(run: Run, net: AttributeNet) -> tuple[nn.Module, nn.Module,
 
 
 # %% [markdown]
-# **읽는 법.** 두 D의 답이 0과 1로 갈라지면 판별자가 이긴 것이고, 속성이 빠지면 모드 붕괴입니다.
+# **읽는 법.** 두 D의 답이 0과 1로 갈라지면 판별자가 이긴 것입니다. '종류'는 속성마다의 있음과
+# 없음 가운데 만든 얼굴에도 진짜의 5분의 1 이상 나온 것의 비율이고, 0.9 아래이면 모드 붕괴로 봅니다.
 #
 # ## 7.7 결과
 # **왜 필요할까요?** 숫자 하나로는 품질이 나쁜지 다양성이 모자란지 알 수 없고, 학습 얼굴을 외워도
 # 좋은 값이 나옵니다. 그래서 나누어 봅니다. 테스트 얼굴의 절반과 비교합니다.
 # ```text
 # 기준선     잡음 / 평균 얼굴 하나 / PCA 정규분포(분산의 75 %나 95 %, 많아야 128개) / DCGAN
+# PCA        사진이 가장 많이 달라지는 서로 직각인 방향만 남김. 방향마다 정규분포에서 뽑음
 # 천장       진짜와 진짜. 테스트의 나머지 절반. 완벽한 생성자가 얻을 값
 # 외우기     만든 얼굴에서 가장 가까운 학습 얼굴까지의 거리를 진짜 테스트 얼굴의 것과 비교함
 # ```
@@ -745,7 +748,7 @@ def section_result(run: Run, net: AttributeNet, trained: tuple) -> None:
         values[name] = frechet_distance(real, features)
         precision, recall = precision_recall(real, features)
         print(f"  {name}: 정밀도 {100 * precision:.1f} %, 재현율 {100 * recall:.1f} %")
-    for name in [*sets][:-1]:
+    for name in [*sets][:-2]:  # 천장(진짜와 진짜)은 아래의 판정에 나옴
         run.floor(name, values[name], unit="")
     ours, floor = values["다듬은 GAN"], "PCA 정규분포 75 %"
     run.result("특징 프레셰 거리", ours, beats=floor, unit="", lower_is_better=True)
@@ -762,7 +765,7 @@ def section_result(run: Run, net: AttributeNet, trained: tuple) -> None:
     pair = sets["다듬은 GAN"], sets["진짜와 진짜"]
     (made, near), (real, _) = (metrics.nearest_photos(x, data.x_train) for x in pair)
     median = {"만든 얼굴": made.median().item(), "진짜 테스트 얼굴": real.median().item()}
-    text = "가장 가까운 학습 얼굴까지의 거리(중앙값)가 진짜 테스트 얼굴의 절반보다 깁니다"
+    text = "가장 가까운 학습 얼굴까지의 거리(중앙값)가 진짜 테스트 얼굴의 절반보다 큽니다"
     run.claim(text, median, median["만든 얼굴"] > median["진짜 테스트 얼굴"] / 2, unit="")
     images = [*pair[0][:8].numpy(), *data.x_train[near[:8]].numpy()]
     titles = ["만든 얼굴"] * 8 + ["학습 (뒤집어 비교)"] * 8
@@ -885,7 +888,7 @@ def section_latent(run: Run, net: AttributeNet, trained: tuple) -> None:
     features = torch.stack([describe(net, row)[0] for row in rows])  # (4, 8, 64)
     steps = features.diff(dim=1).norm(dim=2) / (features[:, 7:] - features[:, :1]).norm(dim=2)
     smooth = {"평균": steps.mean().item(), "가장 큰 것": steps.amax(dim=1).mean().item()}
-    text = "일곱 걸음의 어느 걸음에서도 특징은 두 끝의 차이보다 덜 변합니다(차이에 대한 비율)"
+    text = "일곱 걸음 가운데 가장 큰 것도 두 끝의 차이보다 작습니다(차이에 대한 비율, 네 짝의 평균)"
     run.claim(text, smooth, smooth["가장 큰 것"] < 1)
     check_directions(run, net, G, z)
     z, scales = z[: min(1000, len(data.x_val))], (0.3, 0.5, 0.7, 0.85, 1.0)

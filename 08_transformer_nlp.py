@@ -82,7 +82,7 @@ load = lambda run: run.data(captions.load, pair=run.config.pair, parallel=run.co
 # 인과 마스크       t번째 자리는 t번째까지만 봄. 뒤를 보면 답을 미리 보는 셈
 # ```
 # Q와 K의 칸이 독립이고 평균 0, 분산 1이면 내적의 분산은 D입니다. sqrt(D)로 나누지 않으면 D가 클 때
-# softmax가 한 칸에 몰려 기울기가 사라집니다. 엔트로피 -합 w log w가 작을수록 몰린 것입니다.
+# 소프트맥스가 한 칸에 몰려 기울기가 사라집니다. 엔트로피 -합 w log w가 작을수록 몰린 것입니다.
 
 
 # %%
@@ -147,7 +147,7 @@ def section_attention(run: Run) -> None:
 # **왜 필요할까요?** 가중치 한 벌로는 한 가지만 볼 수 있습니다. **다중 머리**(multi-head) 어텐션은
 # q, k, v를 저마다 H토막으로 나누어 따로 봅니다. 나누는 일은 모양을 달리 읽는 것뿐입니다(view).
 # ```text
-# 머리 h    어텐션(x W_q[h], m W_k[h], m W_v[h])    x (B, T, D) 질문하는 쪽, m (B, S, D) 읽는 쪽
+# 머리 h    어텐션(x W_q[h], m W_k[h], m W_v[h])    x (B, T, D) 질문하는 쪽, m (B, S, D) 답하는 쪽
 # 결과      이어 붙인 H개의 머리 (B, T, D) @ W_o    W_q[h] (D, D / H), W_o (D, D). 편향은 줄였음
 # 비용      가중치의 칸이 B * H * T * S개. 두 문장이 모두 두 배로 길어지면 네 배
 # 셀프 어텐션(self-attention) x = m        교차 어텐션(cross-attention) m이 다른 문장
@@ -296,7 +296,7 @@ def section_layers(run: Run) -> None:
 # ```text
 # P[t, 2i] = sin(t w_i)    P[t, 2i + 1] = cos(t w_i)    w_i = 10000^(-2i / D)     (논문의 3.5절)
 # p[t] = P[t, 2i:2i + 2]    p[t + k] = [[c, s], [-s, c]] p[t]    c = cos(k w_i), s = sin(k w_i)
-# 배우는 위치: 자리마다의 벡터를 임베딩처럼 배움. 배운 길이까지만 쓸 수 있음
+# 배우는 위치: 자리마다의 벡터를 임베딩처럼 배움. 배운 길이를 넘는 자리는 무작위 그대로임
 # 문제: 토큰 1이 토큰 2보다 앞에 있는가. 6~12토큰으로 배우고 더 긴 것에서도 잼
 # ```
 
@@ -843,7 +843,7 @@ def section_decoding(run: Run, trained: tuple) -> None:
 
 # %%
 def ibm_model1(sources, targets, words: int, rounds: int = 5) -> tuple[csr_array, list[float]]:
-    """번호(1부터) 목록의 짝들 -> p(t | s) (words, words), 되풀이 앞의 낱말마다의 로그 확률 평균"""
+    """번호(1부터) 목록의 짝들 -> p(t | s) (words, words), 되풀이마다 그 직전의 평균 로그 확률"""
     pairs = zip(sources, targets, strict=True)
     pairs = [(np.array([0, *a]), np.array(b)) for a, b in pairs if b]  # 0은 빈 낱말
     s = np.concatenate([np.tile(a, len(b)) for a, b in pairs])
@@ -955,7 +955,7 @@ def section_inside(run: Run, ready: tuple, trained: tuple) -> None:
 # **읽는 법.** 가중치가 크다고 그 토큰 때문에 그렇게 썼다는 뜻은 아닙니다(4강 4.9절).
 #
 # ## 정리
-# - 어텐션은 행렬곱 두 번과 softmax이고 sqrt(D)로 나누어야 기울기가 남습니다(8.1절의 판정).
+# - 어텐션은 행렬곱 두 번과 소프트맥스이고 sqrt(D)로 나누어야 기울기가 남습니다(8.1절의 판정).
 # - 마스크는 모양이 아니라, 뒤의 토큰을 바꾸어 앞이 움직이는지로 확인합니다(8.5절).
 # - 번역은 스스로 쓰게 해서, 서명을 밝힌 BLEU로, 기준선과 함께 잽니다(8.10절, 8.11절).
 #

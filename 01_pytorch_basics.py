@@ -189,8 +189,8 @@ def measure_vectorization(run: Run) -> None:
 # df/db = df/du * a
 # ```
 # 아래의 `Value`가 자동 미분의 전부입니다. 연산마다 입력을 부모로, 국소 기울기를 값으로 적어 둡니다.
-# 거꾸로 돌 때는 어떤 값에서 나간 기울기가 모두 모인 뒤에 그 값의 부모로 넘어가야 합니다. PyTorch의
-# autograd도 원리가 같고, 스칼라 대신 텐서를 다룹니다.
+# 거꾸로 돌 때는 어떤 값을 쓴 모든 결과에서 오는 기울기를 다 더한 뒤에 그 값의 부모로 넘겨야 합니다.
+# PyTorch의 autograd도 원리가 같고, 스칼라 대신 텐서를 다룹니다.
 
 
 # %%
@@ -281,7 +281,7 @@ def section_autograd(run: Run) -> None:
 
 
 def check_random_expression(run: Run) -> None:
-    """앞의 값 둘을 무작위로 골라 섞기를 30번 되풀이한 식에서 Value와 autograd를 비교합니다."""
+    """앞의 값 셋을 무작위로 골라 섞기를 30번 되풀이한 식에서 Value와 autograd를 비교합니다."""
     start = np.random.uniform(-1, 1, size=4)
     tensor = torch.tensor(start, dtype=torch.float64, requires_grad=True)
     values = [Value(number) for number in start]
@@ -414,7 +414,7 @@ def section_regression(run: Run) -> None:
     inputs = torch.cat([points, torch.ones(200, 1, dtype=torch.float64)], dim=1)  # (N, 3)
 
     def logistic_loss(w: Tensor) -> Tensor:
-        p = torch.sigmoid(inputs @ w)  # (N,), 레이블이 1일 확률
+        p = torch.sigmoid(inputs @ w)  # (N,), 정답이 1일 확률
         return -(labels * p.log() + (1 - labels) * (1 - p).log()).mean()
 
     zeros = torch.zeros(3, dtype=torch.float64)
@@ -471,9 +471,10 @@ def draw_regressions(run: Run, line: tuple, logistic: tuple) -> None:
 # 보세요.
 #
 # ## 1.4 두 층 신경망과 손으로 쓴 역전파
-# **왜 필요할까요?** 로지스틱 회귀의 경계는 직선입니다. 사이에 활성화 함수를 둔 층을 하나 더 쌓으면
-# 굽은 경계를 그릴 수 있습니다. 그 기울기를 NumPy로 직접 구해 보면 autograd가 대신해 주는 일이
-# 무엇인지 보입니다.
+# **왜 필요할까요?** 로지스틱 회귀의 경계는 직선입니다. **계층**(layer)을 하나 더 쌓고 사이에 굽은
+# 함수인 **활성화 함수**를 두면 굽은 경계를 그릴 수 있습니다. 여기서는 음수를 0으로 바꾸는 **ReLU**,
+# max(z, 0)을 씁니다. 가운데 값 h의 칸 하나를 **은닉 유닛**이라고 합니다. 그 기울기를 NumPy로 직접
+# 구해 보면 autograd가 대신해 주는 일이 무엇인지 보입니다.
 # ```text
 # 순전파                              역전파 (d이름 = 손실을 그 이름으로 미분한 값)
 # z1 = x @ W1 + b1      (B, H)        dz2 = (softmax(z2) - Y) / B           (B, K)
@@ -483,6 +484,7 @@ def draw_regressions(run: Run, line: tuple, logistic: tuple) -> None:
 #                                     dW1 = x.T @ dz1,   db1 = dz1을 행끼리 더한 것
 #
 # Y  (B, K)   정답 칸만 1이고 나머지는 0인 행렬(원-핫). B로 나누는 까닭은 평균 손실이기 때문입니다
+# W 가중치, b 편향(1.3절의 절편)      둘 다 매개변수. 배운 매개변수를 모두 가중치라고도 합니다
 # ```
 
 
@@ -824,6 +826,9 @@ def show_samples(run: Run, data: ImageDataset) -> None:
 #   -> 펼치기            (B, 1568)
 #   -> 완전연결 둘       (B, 10)           숫자마다의 점수
 # ```
+# 데이터는 셋으로 나눕니다. **학습 데이터**로 매개변수를 고치고, **검증 데이터**로 설정을 고르고,
+# **테스트 데이터**로는 마지막에 한 번만 잽니다(1.8절).
+#
 # 묶음 하나로 한 걸음을 가고, 모든 묶음을 한 번씩 보면 한 **에폭**(epoch)입니다. 학습 반복문의 다섯
 # 단계에는 강의마다 같은 번호를 붙였습니다. 다음 강의에서도 찾아보세요.
 #

@@ -170,8 +170,8 @@ def section_multilayer_perceptron(run: Run) -> None:
 # **더 해 보기.** `--steps 2000 --only 2.1`로 실행하면 네 정확도의 순서가 바뀝니까?
 #
 # ## 2.2 활성화 함수
-# **왜 필요할까요?** 활성화 함수가 없으면 계층을 아무리 쌓아도 행렬 하나를 곱한 것과 같습니다. 어떤
-# 함수를 쓰는지는 역전파에서 드러납니다. 계층마다 그 도함수가 기울기에 곱해지기 때문입니다. 도함수는
+# **왜 필요할까요?** 활성화 함수가 없으면 계층을 아무리 쌓아도 행렬 하나를 곱한 것과 같습니다.
+# 함수의 차이는 역전파에서 드러납니다. 계층마다 그 도함수가 기울기에 곱해지기 때문입니다. 도함수는
 # 시그모이드가 많아야 0.25, tanh가 많아야 1, ReLU가 0 아니면 1입니다. 아래 코드가 곧 식입니다(x가
 # -88쯤보다 작으면 exp가 넘쳐 기울기가 nan이 되므로, 모델에는 PyTorch의 함수를 씁니다).
 
@@ -243,7 +243,7 @@ def measure_gradient_by_layer(run: Run) -> None:
 
 # %% [markdown]
 # **읽는 법.** 시그모이드의 도함수는 작으므로, 가중치가 그만큼 키워 주지 않으면 기울기는 계층마다
-# 줄고 입력 쪽 계층은 배우기 어려워집니다. 이것이 **기울기 소실**(vanishing gradient)입니다. 첫
+# 줄고 입력 쪽 계층은 배우기 어려워집니다. 이것이 **사라지는 기울기**(vanishing gradient)입니다. 첫
 # 계층의 죽은 ReLU는 기울기가 0이고 입력도 바뀌지 않으므로 스스로 살아나지 못합니다.
 #
 # **더 해 보기.** 이 그래프의 초기화를 다음 절의 He로 바꾸면 ReLU의 선이 어떻게 됩니까?
@@ -354,7 +354,7 @@ def section_losses(run: Run) -> None:
         hit = (predict_logits(model, data.x_val).argmax(dim=1) == y_val).float()
         recall[name], overall[name] = hit[y_val == rare].mean().item(), hit.mean().item()
     text = "클래스 가중치를 주면 드문 클래스(셔츠)를 더 많이 찾습니다"
-    measured = f"재현율: {percents(recall)}. 전체 정확도: {percents(overall)}"
+    measured = f"찾은 비율(재현율, 2.9절): {percents(recall)}. 전체 정확도: {percents(overall)}"
     run.claim(text, measured, recall["가중치 있음"] > recall["가중치 없음"])
 
 
@@ -486,8 +486,9 @@ def section_normalization(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 묶음이 1이면 PyTorch는 오류로 막아 주지만, 2부터는 오류 없이 함께 든 이미지에 따라
-# 답이 달라집니다. 오류 없는 실수가 더 위험합니다. 계층 정규화는 묶음을 보지 않아 안전합니다.
+# **읽는 법.** 완전연결 계층 뒤에서는 묶음이 1이면 PyTorch가 오류로 막아 주지만(합성곱 뒤에서는
+# 막지 않습니다), 2부터는 오류 없이 함께 든 이미지에 따라 답이 달라집니다. 오류 없는 실수가 더
+# 위험합니다. 계층 정규화는 묶음을 보지 않아 안전합니다.
 #
 # **더 해 보기.** 학습률을 10배로 키우면 `norm=True`와 `norm=False` 가운데 어느 쪽이 버팁니까?
 #
@@ -840,7 +841,7 @@ def train(run: Run, trial: dict, seed: int, name: str) -> tuple[MLP, list[dict[s
 # F1[k] = 2 * 정밀도 * 재현율 / (정밀도 + 재현율)
 # ```
 # 기준선은 셋입니다. 가장 많은 클래스만 답하기, 픽셀의 소프트맥스 회귀, 그리고 공식 저장소의 표에
-# 적힌 사람의 성적 83.5 %입니다(비전문가가 단 레이블 셋의 다수결, 테스트 이미지 1,000장).
+# 적힌 사람의 성적 83.5 %입니다(비전문가 셋이 단 답의 다수결, 테스트 이미지 1,000장).
 # **앙상블**은 설정이 같고 시드만 다른 모델들의 확률을 평균해 답하는 방법입니다.
 
 
@@ -912,7 +913,7 @@ def warn_about_selecting_on_test(run: Run, models: list[MLP], x: Tensor, y: Tens
 # | `cross_entropy` 앞에 소프트맥스 | 내려가다 높은 곳에서 멈춥니다 | 점수를 그대로 넣습니다 |
 # | 학습률 100배 | 처음부터 튀거나 한 값에 붙습니다 | 범위 시험으로 고릅니다 |
 # | 섞지 않은 묶음 | 마지막에 본 클래스만 답합니다 | `shuffle=True` |
-# | 레이블이 하나씩 밀림 | 손실은 내려가는데 정확도가 0에 가깝습니다 | 데이터를 눈으로 봅니다 |
+# | 정답이 하나씩 밀림 | 손실은 내려가는데 정확도가 0에 가깝습니다 | 데이터를 눈으로 봅니다 |
 
 
 # %%
@@ -926,7 +927,7 @@ def broken_fit(run: Run, fault: str) -> tuple[np.ndarray, float]:
         optimizer.zero_grad = lambda: None  # 비우기가 아무 일도 하지 않게 바꿈
     elif fault == "소프트맥스 두 번":
         criterion = lambda z, y: F.cross_entropy(z.softmax(dim=1), y)
-    elif fault == "레이블이 하나씩 밀림":
+    elif fault == "정답이 하나씩 밀림":
         parts = [data._replace(y=(data.y + 1) % 10)]
     elif fault == "섞지 않은 묶음":
         order = data.y.argsort(stable=True).tensor_split(min(steps, len(data.y)))  # 클래스 순서대로
@@ -939,7 +940,7 @@ def broken_fit(run: Run, fault: str) -> tuple[np.ndarray, float]:
 def section_failure_museum(run: Run) -> None:
     figure, axes = plot.new_figure(2, 3, width=3.6, height=2.8)
     faults, scores = ["정상", "기울기를 비우지 않음", "소프트맥스 두 번", "학습률 100배"], {}
-    faults += ["섞지 않은 묶음", "레이블이 하나씩 밀림"]
+    faults += ["섞지 않은 묶음", "정답이 하나씩 밀림"]
     for ax, fault in zip(axes.flat, faults, strict=True):
         losses, scores[fault] = broken_fit(run, fault)
         ax.plot(np.clip(losses, 0, 6))
@@ -950,8 +951,8 @@ def section_failure_museum(run: Run) -> None:
 
 
 # %% [markdown]
-# **읽는 법.** 학습 손실 곡선만 보아서는 '레이블이 하나씩 밀림'을 알 수 없습니다. 검증 데이터의
-# 레이블까지 똑같이 밀렸다면 정확도로도 알 수 없고, 이미지와 레이블을 눈으로 보아야 합니다.
+# **읽는 법.** 학습 손실 곡선만 보아서는 '정답이 하나씩 밀림'을 알 수 없습니다. 검증 데이터의
+# 정답까지 똑같이 밀렸다면 정확도로도 알 수 없고, 이미지와 정답을 눈으로 보아야 합니다.
 #
 # ## 정리
 # - 역전파에서는 계층마다 활성화 함수의 도함수와 가중치가 곱해집니다. 2.2절의 그래프를 보세요.

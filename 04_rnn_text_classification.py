@@ -5,7 +5,7 @@
 | 항목 | 내용 |
 |---|---|
 | 배우는 것 | 글을 수로 바꾸고, RNN과 LSTM을 손으로 구현해 영화 리뷰의 긍정과 부정을 가립니다 |
-| 먼저 볼 것 | 1강 1.7절(학습 반복문), 2강 2.2절(기울기의 크기), 2.7절(학습률 일정) |
+| 먼저 볼 것 | 1강 1.7절(학습 반복문), 2강 2.2절(사라지는 기울기), 2.7절(학습률 일정) |
 | 데이터 | IMDB (약 84 MB)와 NSMC (네이버 영화 리뷰). 없으면 pip 패키지의 리뷰와 만든 문장 |
 | 실행 | `python 04_rnn_text_classification.py` |
 | 빠른 확인 | `python 04_rnn_text_classification.py --quick` |
@@ -269,7 +269,8 @@ def section_embedding(run: Run, ready: tuple) -> None:
 #
 # ## 4.3 길이가 다른 글을 묶기
 # **왜 필요할까요?** 묶음은 네모난 텐서라 짧은 글의 뒤를 **빈자리**(padding)로 채웁니다. 빈자리까지
-# 읽으면 순환 계층(4.4절)의 마지막 은닉 상태 h가 틀립니다. 비슷한 길이끼리 묶으면 줄어듭니다.
+# 읽으면 순환 계층(4.4절)의 마지막 은닉 상태 h가 틀립니다. 비슷한 길이끼리 묶으면 빈자리가
+# 줄어듭니다.
 # ```text
 # tokens (B, T)   번호, 뒤쪽은 0      length (B,)   진짜 길이       mask (B, T) = 0..T-1 < length
 # 마지막 상태     h[b, length[b] - 1]    (h[b, T - 1]이 아님)
@@ -475,7 +476,7 @@ def section_cells(run: Run) -> None:
 # 됩니다. 손으로 구한 식에서 두 편향의 기울기가 같은 것을 보세요.
 #
 # ## 4.5 사라지는 기울기와 터지는 기울기
-# **왜 필요할까요?** 손실에서 t번째 상태까지 거슬러 가는 기울기는 토큰마다 같은 행렬 U를 곱합니다.
+# **왜 필요할까요?** 손실에서 t번째 상태까지 거슬러 가는 기울기에는 토큰마다 행렬 U가 곱해집니다.
 # U의 가장 큰 고윳값의 크기(스펙트럼 반경) rho가 1보다 작으면 토큰마다 대략 rho배로 줄어, 오래전의
 # 토큰에서는 배울 수 없습니다. LSTM의 c에는 U 대신 게이트 f를 곱하므로, f가 1에 가까우면 오래
 # 남습니다. f의 편향이 0이면 f는 0.5라 소용이 없어, 크게 두고 시작하기도 합니다(Gers 외 2000).
@@ -529,11 +530,11 @@ def section_vanishing(run: Run) -> None:
     figure = plot.line_figure(shown, "t", "|d 손실 / d 상태|", "거슬러 간 기울기", log="y")
     run.figure(figure, "04_vanishing")
     rate = float(np.exp(-np.polyfit(np.arange(100), decay, 1)[0]))
-    text = "RNN의 기울기는 토큰 하나마다 대략 스펙트럼 반경만큼 줄어듭니다(차이 0.03 안)"
+    text = "RNN의 기울기는 토큰 하나를 거슬러 가면 스펙트럼 반경 rho배쯤 됩니다(차이 0.03 안)"
     run.claim(text, {"잰 비율": rate, "rho": rho}, abs(rate - rho) < 0.03, unit="")
-    text = "200토큰 앞과 마지막의 기울기의 비는 RNN에서 f의 편향이 5인 LSTM의 백만분의 1 아래입니다"
+    text = "첫 상태와 마지막 상태의 기울기의 비는 RNN이 편향 5인 LSTM의 백만분의 1 아래입니다"
     run.claim(text, share, share["RNN"] < 1e-6 * share["LSTM, f 편향 5"], unit="")
-    text = "U를 세 배로 키우면 200토큰 앞의 기울기가 마지막의 천 배를 넘습니다(터지는 기울기)"
+    text = "U를 세 배로 키우면 첫 상태의 기울기가 마지막의 천 배를 넘습니다(터지는 기울기)"
     run.claim(text, {"비율": share["RNN, U 세 배"]}, share["RNN, U 세 배"] > 1000, unit="배")
     ours, theirs = (nn.Parameter(torch.zeros(9)) for _ in range(2))
     ours.grad = 100 * torch.randn(9)
@@ -554,11 +555,12 @@ def section_vanishing(run: Run) -> None:
 
 # %% [markdown]
 # **읽는 법.** 세로축이 로그이므로 직선은 토큰마다 같은 비율로 줄어드는 것입니다. 편향을 그대로 둔
-# LSTM의 선도 보세요. 4.6절부터는 PyTorch의 기본값을 씁니다. 어텐션은 앞쪽의 상태를 바로 씁니다.
+# LSTM의 선도 보세요. 4.6절부터는 PyTorch의 기본값을 씁니다.
 #
 # ## 4.6 글 분류 모델
 # **왜 필요할까요?** 은닉 상태는 토큰마다 하나씩 있습니다. 그것을 글 하나의 벡터로 모으는 방법이
-# 넷이고, 그 앞에 둘 계층도 여럿입니다. 같은 글을 세 에폭씩 학습시켜 비교합니다.
+# 넷이고, 그 앞에 둘 계층도 여럿입니다. 넷째인 **어텐션**(attention)은 토큰마다 점수를 매겨 가중
+# 평균하므로 앞쪽의 상태도 바로 씁니다. 같은 글로 모델마다 세 에폭씩 학습시켜 비교합니다.
 # ```text
 # 마지막  h[T]     평균  합(t) h[t] / T     최대  max(t) h[t]     어텐션  합(t) a[t] h[t]
 # a = softmax(t) v . tanh(W h[t] + b)       빈자리의 값은 -무한대로 두어 a = 0       (Yang 외 2016)
@@ -831,9 +833,9 @@ def section_training(run: Run) -> tuple:
 # 더 모으는 것이 모델을 바꾸는 것보다 나을 수 있습니다.
 #
 # ## 4.9 결과와 속 들여다보기
-# **왜 필요할까요?** 점수가 비슷해도 보는 것이 다를 수 있습니다. **어텐션** 가중치는 어느 낱말의
+# **왜 필요할까요?** 점수가 비슷해도 보는 것이 다를 수 있습니다. 어텐션의 가중치는 어느 낱말의
 # 상태를 썼는지를, 한 낱말 빼기는 그 낱말이 없으면 답이 얼마나 바뀌는지를 보여 줍니다. 낱말은 같고
-# 순서만 다른 문장도 풀어 봅니다. 두 점수를 더해 함께 쓰는 것(스태킹)도 재어 봅니다.
+# 순서만 다른 문장도 풀어 봅니다. 두 모델의 점수를 더할 비율도 배워 봅니다(스태킹).
 # ```text
 # 로그 오즈       log(P긍정 / P부정) = 긍정의 점수 - 부정의 점수        양수이면 긍정
 # 함께            a * 신경망의 로그 오즈 + b * 기준선의 로그 오즈        a, b는 로지스틱 회귀로 배움
@@ -866,7 +868,7 @@ def section_result(run: Run, trained: tuple) -> None:
     run.result("테스트 정확도", hits.float().mean().item(), beats=floor)
     log_odds, (a, b) = torch.hstack([logits.diff(dim=1), counted.diff(dim=1)]), mix.coef_[0]
     together = torch.from_numpy(mix.predict(log_odds)) == y_test
-    print(f"  로그 오즈의 {a:.2f}배와 기준선의 것의 {b:.2f}배를 더하면(배수는 검증 데이터로 배움)")
+    print(f"  로그 오즈에 신경망 {a:.2f}, 기준선 {b:.2f}를 곱해 더하면(검증 데이터로 배운 수)")
     run.result("기준선과 함께 쓴 테스트 정확도", together.float().mean().item(), beats=floor)
     contrast, answers = reviews.contrast_set(run.config.dataset)
     found = predict_logits(run, model, encode(contrast, answers)).argmax(dim=1)
@@ -904,7 +906,8 @@ def section_result(run: Run, trained: tuple) -> None:
 
 # %% [markdown]
 # **읽는 법.** 어텐션은 어느 상태를 썼는지만 말하고(파랄수록 많이), 그 상태에는 이웃 낱말도 들어
-# 있습니다. 빼기에서 파랑은 긍정, 빨강은 부정입니다. 순서 문장은 적어 10 %p쯤은 우연입니다.
+# 있습니다. 빼기에서 파랑은 긍정, 빨강은 부정입니다. 순서만 다른 문장은 적어 10 %p쯤은
+# 우연입니다.
 #
 # ## 4.10 한국어를 자르는 단위
 # **왜 필요할까요?** 한국어는 조사와 어미가 붙어 '영화가', '영화는', '영화도'가 모두 다릅니다.
@@ -934,7 +937,7 @@ def section_korean(run: Run) -> None:
 #
 # ## 정리
 # - 빈자리가 있는 묶음에서는 진짜 마지막 상태를 골라야 합니다(4.3절, 4.6절의 판정).
-# - RNN의 기울기는 토큰마다 스펙트럼 반경만큼 줄고, f가 1에 가까운 LSTM에는 남습니다(4.5절).
+# - RNN의 기울기는 토큰마다 스펙트럼 반경(rho)배로 줄고, f가 1에 가까운 LSTM에는 남습니다(4.5절).
 # - 세는 기준선은 강합니다. 신경망이 넘었는지, 어디에서 나은지는 4.9절의 결과와 그림에 있습니다.
 #
 # ## 연습문제

@@ -575,9 +575,12 @@ def test_claims_hold_at_full_size(tmp_path, monkeypatch):
 
     def processor_seconds(function, device, repeats):  # 왜: 함께 도는 시험에 흔들리지 않게 함
         function()
-        start = time.process_time()
-        function()
-        return time.process_time() - start
+        seconds = []
+        for _ in range(3):  # 왜 가장 작은 것: 다른 프로그램은 시간을 늘리기만 함
+            start = time.process_time()
+            function()
+            seconds.append(time.process_time() - start)
+        return min(seconds)
 
     monkeypatch.setattr(lesson, "median_seconds", processor_seconds)
     run = lesson.chapter.start(["--data", "sample", "--output-dir", str(tmp_path)])

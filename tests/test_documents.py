@@ -64,6 +64,7 @@ def test_expected_results_are_in_the_texts():
     for lesson, entries in expected.items():
         for entry in collect_results["full_runs"](entries):
             assert len(set(entry["seeds"])) >= 3
+            assert any(r["beats_floor"] for r in entry["results"].values())
             for title, r in entry["results"].items():
                 better = r["mean"] - r["floor_mean"]
                 better = -better if r.get("lower_is_better") else better

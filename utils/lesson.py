@@ -765,9 +765,9 @@ def _is_expected(error: RuntimeError) -> bool:
 
 def _interrupted() -> str:
     saved = _saved()
-    state = f"끝낸 에폭까지 {saved}에 저장해 두었습니다."
-    if not saved:
-        state = "이 실행은 아직 저장한 학습이 없습니다."
+    state = "이 실행은 아직 저장한 학습이 없습니다."
+    if saved:
+        state = f"끝낸 에폭까지 {saved}에 저장해 두었습니다."
     return f"\n중단했습니다. {state}\n{_how_to_resume()}"
 
 
